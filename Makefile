@@ -1,0 +1,56 @@
+# A bare machine needs Python 3.11, pip and make. `make demo` and `make test` install what they need.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint format bench soak lock clean
+
+help:            ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Create .venv and install everything, torch included.
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(STAMP)
+
+demo: setup      ## The main job: a service, two agents, real torch tasks; ends by itself without a terminal.
+	$(BIN)/stowplan demo
+
+serve: setup     ## The service on 127.0.0.1:8470, with SQLite.
+	$(BIN)/stowplan serve
+
+test: setup      ## All tests, on SQLite and a real PostgreSQL, with coverage.
+	$(BIN)/python -m coverage erase
+	$(PYTEST) --numprocesses $(WORKERS) --cov --cov-report=term $(ARGS)
+
+lint: setup      ## Style, types, import rules, file sizes.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python tests/file_sizes.py
+
+format: setup    ## Let ruff rewrite the files.
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup     ## Timings and solution quality; writes benchmarks/out/.
+	$(BIN)/python -m benchmarks
+
+soak: setup      ## Long fuzz and chaos runs.
+	$(PYTEST) --numprocesses $(WORKERS) -m soak $(ARGS)
+
+lock: setup      ## Pin what is installed, naming no registry.
+	$(BIN)/python -m piptools compile --quiet --strip-extras --extra server --extra torch --extra dev \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
+	  --output-file requirements.lock pyproject.toml
+	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock  # the CPU build's local label is no release
+
+clean:           ## Remove what was built here.
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis benchmarks/out

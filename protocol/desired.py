@@ -1,0 +1,63 @@
+"""What a node is to run: the whole set at a revision, never a command, so nothing is lost or applied twice."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from protocol.task import Argument, EnvironmentName, EnvironmentValue, Kind
+from protocol.wire import Form, Generation, Id, Name
+
+
+class Phase(StrEnum):
+    """What the server wants of an allocation. One that is absent from the set is to be stopped and forgotten."""
+
+    PREPARE = "prepare"
+    """Check what can be checked and lease a port, but start nothing: a gang starts when all are ready."""
+    RUN = "run"
+    STOP = "stop"
+
+
+class Launch(Form):
+    """How to start the program. ``argv`` goes to exec, never to a shell."""
+
+    argv: tuple[Argument, ...]
+    env: dict[EnvironmentName, EnvironmentValue] = {}
+    working_dir: str | None = None
+    kind: Kind = Kind.BATCH
+    grace_seconds: float
+
+
+class Gang(Form):
+    """A replica's place among its task's replicas. ``master_*`` is where rank 0 listens."""
+
+    rank: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=1)]
+    master_address: str
+    master_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None while the gang is being prepared: the agent of rank 0 leases it and reports it."""
+
+
+class DesiredAllocation(Form):
+    """One replica of a task on this node. ``generation`` grows with every attempt of the task."""
+
+    id: Id
+    task: Id
+    task_name: str
+    generation: Generation
+    phase: Phase
+    devices: tuple[str, ...] = ()
+    """UUIDs on this node, in the order in which the task is to see them."""
+    gpu_milli: int = 1000
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    launch: Launch
+    gang: Gang
+
+
+class DesiredSet(Form):
+    """``GET /agent/v1/desired?revision=R&wait=S``: 204 when nothing is newer than R after S seconds."""
+
+    node: Name
+    revision: Annotated[int, Field(ge=0)]
+    allocations: tuple[DesiredAllocation, ...] = ()

@@ -1,0 +1,1 @@
+"""What a machine is doing: samples, statistics over them, and the probes that take them."""
