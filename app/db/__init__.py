@@ -1,0 +1,1 @@
+"""Rows, and the only folder that knows which database keeps them."""

@@ -1,0 +1,282 @@
+"""All rows. Which device is in use is derived from the allocations, never kept a second time.
+
+Rows that change carry ``row_version``, which SQLAlchemy compares and sets with every update: a write on top of
+a newer row raises ``StaleDataError`` instead of undoing it.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from app.db.types import Document, Instant, Serial
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: Instant, dict[str, Any]: Document, list[Any]: Document}  # noqa: RUF012
+
+
+class Node(Base):
+    """A machine with an agent. Its lease is kept in memory (app/leases): a restarted service renews them all."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    state: Mapped[str] = mapped_column(String(16))
+    schedulable: Mapped[bool] = mapped_column(default=True)
+    address: Mapped[str] = mapped_column(String(255))
+    token_digest: Mapped[str] = mapped_column(String(64), index=True)
+    boot_id: Mapped[str] = mapped_column(String(64))
+    epoch: Mapped[str | None] = mapped_column(String(64))
+    seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    revision: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Grows with every change to what the node is to run."""
+    cpu_milli: Mapped[int] = mapped_column(BigInteger)
+    memory_mib: Mapped[int] = mapped_column(BigInteger)
+    disk_mib: Mapped[int] = mapped_column(BigInteger)
+    network_mbps: Mapped[int] = mapped_column(BigInteger)
+    labels: Mapped[dict[str, Any]] = mapped_column()
+    domains: Mapped[dict[str, Any]] = mapped_column()
+    host: Mapped[dict[str, Any]] = mapped_column()
+    """Host inventory and device source as the agent gave them, for people to read."""
+    registered_at: Mapped[datetime] = mapped_column()
+    last_seen_at: Mapped[datetime] = mapped_column()
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    devices: Mapped[list["Device"]] = relationship(
+        back_populates="node", order_by="Device.index", cascade="all, delete-orphan"
+    )
+
+    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+
+
+class Device(Base):
+    """An accelerator of a node. One that the node no longer reports stays, unhealthy, while tasks hold it."""
+
+    __tablename__ = "devices"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"))
+    uuid: Mapped[str] = mapped_column(String(128))
+    index: Mapped[int] = mapped_column(Integer)
+    model: Mapped[str] = mapped_column(String(256))
+    memory_mib: Mapped[int] = mapped_column(BigInteger)
+    numa: Mapped[int | None] = mapped_column(Integer)
+    links: Mapped[dict[str, Any]] = mapped_column()
+    healthy: Mapped[bool] = mapped_column()
+    fault: Mapped[str | None] = mapped_column(Text)
+    simulated: Mapped[bool] = mapped_column()
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    node: Mapped[Node] = relationship(back_populates="devices")
+
+    __table_args__ = (UniqueConstraint("node_id", "uuid"),)
+    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+
+
+class Task(Base):
+    """What a user submitted, and how far it has come."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    queue: Mapped[str] = mapped_column(String(63))
+    priority: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    spec: Mapped[dict[str, Any]] = mapped_column()
+    generation: Mapped[int] = mapped_column(Integer, default=0)
+    """The number of attempts so far: each placement of the task is one."""
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts that failed by themselves; ``max_restarts`` bounds them. A lost node doesn't count."""
+    cancelled: Mapped[bool] = mapped_column(default=False)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    """Why it failed, was cancelled or waits again, for a person."""
+    waiting: Mapped[dict[str, Any] | None] = mapped_column()
+    """From the last plan that left it unplaced: its reasons and fixes, as in the plan."""
+    plan_id: Mapped[str | None] = mapped_column(String(32))
+    """The last plan that spoke of it."""
+    submitted_at: Mapped[datetime] = mapped_column()
+    started_at: Mapped[datetime | None] = mapped_column()
+    finished_at: Mapped[datetime | None] = mapped_column()
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    allocations: Mapped[list["Allocation"]] = relationship(
+        back_populates="task", order_by="(Allocation.generation, Allocation.replica)"
+    )
+
+    __table_args__ = (Index("ix_tasks_queue_state", "queue", "state"),)
+    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+
+
+class Allocation(Base):
+    """One replica of a task on one node: ``phase`` is what we want of it, ``state`` what its agent last saw.
+
+    It holds its devices until its state is final; the lease on them is the node's.
+    """
+
+    __tablename__ = "allocations"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    replica: Mapped[int] = mapped_column(Integer)
+    generation: Mapped[int] = mapped_column(Integer)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
+    devices: Mapped[list[Any]] = mapped_column()
+    """UUIDs, in the order in which the task sees them."""
+    rank: Mapped[int] = mapped_column(Integer)
+    phase: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    port: Mapped[int | None] = mapped_column(Integer)
+    pid: Mapped[int | None] = mapped_column(Integer)
+    exit_code: Mapped[int | None] = mapped_column(Integer)
+    exit_signal: Mapped[int | None] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    assigned_at: Mapped[datetime] = mapped_column()
+    started_at: Mapped[datetime | None] = mapped_column()
+    ended_at: Mapped[datetime | None] = mapped_column()
+    log_start: Mapped[int] = mapped_column(BigInteger, default=0)
+    log_end: Mapped[int] = mapped_column(BigInteger, default=0)
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    task: Mapped[Task] = relationship(back_populates="allocations")
+    node: Mapped[Node] = relationship()
+
+    __table_args__ = (
+        UniqueConstraint("task_id", "generation", "replica"),
+        Index("ix_allocations_node_id_state", "node_id", "state"),
+        Index("ix_allocations_state", "state"),
+    )
+    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+
+
+class Plan(Base):
+    """One round of planning, with everything needed to repeat it."""
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column()
+    trigger: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[str] = mapped_column(String(80), index=True)
+    problem: Mapped[bytes] = mapped_column(LargeBinary)
+    """The problem's canonical bytes, compressed (zlib): `stowplan solve` gives the plan again."""
+    plan: Mapped[bytes] = mapped_column(LargeBinary)
+    pending: Mapped[int] = mapped_column(Integer)
+    placed: Mapped[int] = mapped_column(Integer)
+    rejected: Mapped[int] = mapped_column(Integer)
+    """Placements that no longer held when the plan was committed."""
+    seconds: Mapped[float] = mapped_column(Float)
+
+
+class Event(Base):
+    """Something that happened to a task or a node, in order."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    task_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    node: Mapped[str | None] = mapped_column(String(63))
+    message: Mapped[str] = mapped_column(Text)
+
+
+class LogChunk(Base):
+    """Bytes ``start .. start + len(data)`` of an allocation's output."""
+
+    __tablename__ = "log_chunks"
+
+    allocation_id: Mapped[str] = mapped_column(
+        ForeignKey("allocations.id", ondelete="CASCADE"), primary_key=True
+    )
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class IdempotencyKey(Base):
+    """A key that a client sent with a submission: the same key gives the same task, never a second one."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(String(64))
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+# Samples: wide rows, no ORM on this path (executemany of tuples: 250,000 rows/s; ORM objects: 12,000), and
+# time first in the key, so that a new row lands at the end of the tree.
+host_samples = Table(
+    "host_samples",
+    Base.metadata,
+    Column("taken_at_ms", BigInteger, primary_key=True),
+    Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("cpu_user_seconds", Float, nullable=False),
+    Column("cpu_system_seconds", Float, nullable=False),
+    Column("cpu_idle_seconds", Float, nullable=False),
+    Column("cpu_iowait_seconds", Float),
+    Column("cpu_steal_seconds", Float),
+    Column("load_1m", Float),
+    Column("load_5m", Float),
+    Column("load_15m", Float),
+    Column("memory_total_mib", BigInteger, nullable=False),
+    Column("memory_available_mib", BigInteger, nullable=False),
+    Column("swap_total_mib", BigInteger),
+    Column("swap_used_mib", BigInteger),
+    Column("disk_free_mib", BigInteger),
+    Column("disk_read_bytes", BigInteger),
+    Column("disk_written_bytes", BigInteger),
+    Column("network_received_bytes", BigInteger),
+    Column("network_sent_bytes", BigInteger),
+    Column("pressure_cpu_some_percent", Float),
+    Column("pressure_memory_some_percent", Float),
+    Column("pressure_memory_full_percent", Float),
+    Column("pressure_io_some_percent", Float),
+    Column("pressure_io_full_percent", Float),
+    sqlite_with_rowid=False,
+)
+
+device_samples = Table(
+    "device_samples",
+    Base.metadata,
+    Column("taken_at_ms", BigInteger, primary_key=True),
+    Column("device_id", ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Column("utilization_percent", Integer),
+    Column("memory_used_mib", BigInteger),
+    Column("memory_reserved_mib", BigInteger),
+    Column("memory_free_mib", BigInteger),
+    Column("power_watts", Float),
+    Column("energy_joules", Float),
+    Column("temperature_celsius", Integer),
+    Column("clock_sm_mhz", Integer),
+    Column("clock_memory_mhz", Integer),
+    Column("throttle_reasons", BigInteger),
+    Column("process_count", Integer),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,61 @@
+"""What an operator can set: environment variables ``STOWPLAN_*``, or options of `stowplan serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """Settings of one service process. Built once in ``main`` and passed down; nothing else reads them."""
+
+    model_config = SettingsConfigDict(env_prefix="STOWPLAN_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8470
+    home: Path = Path("~/.local/share/stowplan")
+    """Where the embedded database and the token files live; created with mode 0700."""
+    database_url: str | None = None
+    """None: SQLite in ``home``. PostgreSQL: ``postgresql+psycopg://user:password@host/database``."""
+    user_token: SecretStr | None = None
+    join_token: SecretStr | None = None
+    """None: made at the first start and kept in ``home`` (user.token, join.token), mode 0600."""
+    log_level: str = "info"
+
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """A node that can't reach the service stops its tasks after this; only then are they placed elsewhere."""
+    lease_margin_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    """What the service waits beyond lease and grace before it believes that a node has stopped its tasks."""
+    report_interval_seconds: Annotated[float, Field(ge=0.05, le=60)] = 2.0
+    unreachable_after_seconds: Annotated[float, Field(ge=0.2, le=3_600)] = 15.0
+    """A node silent for this long gets no new task; the tasks it runs stay its own."""
+    desired_wait_seconds_max: Annotated[float, Field(ge=0, le=50)] = 30.0
+
+    plan_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Budget of one planning round."""
+    plan_workers: Annotated[int, Field(ge=1, le=64)] = 2
+    plan_debounce_seconds: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """How long a round waits for more news, so that a burst of submissions is one round."""
+    solve_seconds_max: Annotated[float, Field(gt=0, le=3_600)] = 60.0
+    solve_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many ``POST /api/v1/solve`` run at once, beside the planning loop's own child process."""
+    solve_queue: Annotated[int, Field(ge=0, le=1_000)] = 8
+
+    body_bytes_max: Annotated[int, Field(ge=1024)] = 4 * MIB
+    solve_body_bytes_max: Annotated[int, Field(ge=1024)] = 64 * MIB
+    log_bytes_max: Annotated[int, Field(ge=64 * 1024)] = 8 * MIB
+    """Of each allocation's output the newest bytes, up to this many, are kept."""
+    samples_keep_hours: Annotated[float, Field(gt=0)] = 48.0
+    plans_keep: Annotated[int, Field(ge=1)] = 1_000
+    events_keep: Annotated[int, Field(ge=1)] = 100_000
+
+    @property
+    def home_dir(self) -> Path:
+        return self.home.expanduser().absolute()
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.home_dir / 'stowplan.db'}"

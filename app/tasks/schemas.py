@@ -1,0 +1,116 @@
+"""What the API says of tasks. What a user sends is ``protocol.task.TaskSpec``."""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from protocol.task import TaskSpec
+
+
+class DeviceRef(BaseModel):
+    uuid: str
+    index: int | None
+    model: str | None
+    simulated: bool
+
+
+class AllocationView(BaseModel):
+    """One replica of a task on one node."""
+
+    id: str
+    replica: int
+    rank: int
+    generation: int
+    node: str
+    devices: list[DeviceRef]
+    phase: str
+    state: str
+    port: int | None
+    endpoint: str | None
+    """``host:port`` where the replica may be reached while it runs."""
+    pid: int | None
+    exit_code: int | None
+    exit_signal: int | None
+    reason: str
+    assigned_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class TaskView(BaseModel):
+    id: str
+    name: str
+    kind: str
+    queue: str
+    priority: int
+    state: str
+    reason: str
+    generation: int
+    failures: int
+    submitted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    running_seconds: float | None
+    """From the first start of the current attempt to its end, or to now."""
+    allocations: list[AllocationView]
+    """Of the current attempt; empty while the task waits for its first."""
+    plan: str | None
+    """The last plan that spoke of this task."""
+    spec: TaskSpec
+
+
+class TaskPage(BaseModel):
+    items: list[TaskView]
+    next_cursor: str | None
+
+
+class Reason(BaseModel):
+    """Why a task isn't placed (contract, section 3)."""
+
+    code: str
+    text: str
+    nodes: int | None = None
+
+
+class Fix(BaseModel):
+    """A change that would place it, tried by the solver before it's offered."""
+
+    kind: str
+    text: str
+    task: str | None = None
+
+
+class PlanRef(BaseModel):
+    id: str
+    created_at: datetime
+    status: str
+    digest: str
+
+
+class Why(BaseModel):
+    """Where a task is and why: ``text`` is the answer in one paragraph."""
+
+    task: str
+    name: str
+    state: str
+    text: str
+    reasons: list[Reason]
+    fixes: list[Fix]
+    allocations: list[AllocationView]
+    plan: PlanRef | None
+
+
+class LogPage(BaseModel):
+    """Bytes ``offset .. next_offset`` of a replica's output, read as UTF-8."""
+
+    task: str
+    replica: int
+    generation: int
+    allocation: str | None
+    start: int
+    """The oldest byte kept: older output has been dropped."""
+    offset: int
+    next_offset: int
+    complete: bool
+    """True when this is the end and nothing will follow."""
+    text: str
