@@ -202,7 +202,7 @@ class PredictionHandler(BaseHTTPRequestHandler):
             fault = f"{self.path} takes {method}, not {self.command}"
             self._send_faults(HTTPStatus.METHOD_NOT_ALLOWED, fault, allow=method)
 
-    do_PUT = do_PATCH = do_DELETE = _refuse_route
+    do_PUT = do_PATCH = do_DELETE = _refuse_route  # noqa: N815 - http.server wants these names
 
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
