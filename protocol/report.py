@@ -20,12 +20,14 @@ class AllocationState(StrEnum):
 
 
 class Exit(Form):
-    """How an allocation ended. Neither code nor signal: it never ran, or nobody could see how it ended."""
+    """How an allocation ended. Neither code nor signal: it never ran (``reason`` says why), or it is ``lost``."""
 
     code: Annotated[int, Field(ge=0, le=255)] | None = None
     signal: Annotated[int, Field(ge=1, le=64)] | None = None
     stopped: bool = False
     """True when the agent was stopping it, by order or because its lease had run out."""
+    lost: bool = False
+    """True when nobody could see how it ended (the node rebooted, its shim was killed): no fault of the task."""
     reason: Text = ""
     """Why, in words a person can act on; empty for a plain exit 0."""
     at_ms: Milliseconds
