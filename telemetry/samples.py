@@ -1,14 +1,15 @@
 """What a machine is and what it is doing: plain values, no I/O.
 
-Every quantity carries its unit in its name. ``None`` means "unknown" (no such sensor, no right to read it,
-a lost device) and is never to be read as zero, idle or free. Counters are cumulative; rates are made by
-whoever keeps two samples (:mod:`telemetry.stats`), so that a restarted agent costs nothing.
+Every quantity carries its unit in its name. ``None`` means "unknown" (no such sensor, no right to
+read it, a lost device) and is never to be read as zero, idle or free. Counters are cumulative;
+rates are made by whoever keeps two samples (:mod:`telemetry.stats`), so that a restarted agent
+costs nothing.
 """
 
 from dataclasses import dataclass, field
 
-# pydantic reads this attribute when these dataclasses travel (see protocol/): unknown words are refused,
-# not dropped. It is a plain dict, so this module needs nothing but the standard library.
+# pydantic reads this attribute when these dataclasses travel (see protocol/): unknown words are
+# refused, not dropped. It is a plain dict, so this module needs nothing but the standard library.
 _WIRE = {"extra": "forbid"}
 
 
