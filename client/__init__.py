@@ -1,0 +1,1 @@
+"""The Python SDK (:mod:`client.sdk`) and the `stowplan` command (:mod:`client.cli`)."""

@@ -1,0 +1,330 @@
+"""The service's routes as Python methods. What comes back is the server's JSON: dicts and lists, as
+documented in OpenAPI (``/openapi.json``), so nothing here has to change when the service says more.
+
+    with Client() as stowplan:
+        task = stowplan.submit({"argv": ["python", "train.py"], "request": {"gpus": 1}})
+        for text in stowplan.logs(task["id"]):
+            print(text, end="")
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx2
+
+from client.connection import resolve_server, resolve_token
+from client.errors import NotFoundError
+from client.transport import Transport
+
+FINAL_TASK_STATES = frozenset({"succeeded", "failed", "cancelled"})
+LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
+
+_LOG_WAIT_SECONDS = 20.0
+_LOG_BYTES = 1 << 16
+_LOG_TAIL_BYTES = 1 << 18
+_PAGE = 500
+_EVENT_SILENCE_SECONDS = 40.0
+"""The service says something at least every 15 s; a stream silent for this long is dead."""
+_SOLVE_SECONDS_MAX = 3_600.0
+
+Json = dict[str, Any]
+
+
+class Client:
+    """One Stowplan service, spoken to as one user.
+
+    Args:
+        server: ``http://host:port``. Default: ``STOWPLAN_SERVER``, the address that a service on
+            this machine left in its home, else http://127.0.0.1:8470.
+        token: The user token. Default: ``STOWPLAN_TOKEN``, else ``user.token`` in the home.
+        timeout_seconds: How long one answer may take, beyond what a call asks the server to wait.
+
+    Every method raises :class:`client.errors.StowplanError`: ``NotReachableError`` when nobody
+    answers, ``InvalidInputError`` with all faults, ``NotFoundError``, ``ConflictError``,
+    ``UnauthorizedError``. A service that goes away after it has once answered is waited for, so a
+    restart doesn't end a ``logs`` or ``events``.
+    """
+
+    def __init__(
+        self, server: str | None = None, token: str | None = None, *, timeout_seconds: float = 30.0
+    ) -> None:
+        self._transport = Transport(
+            resolve_server(server), resolve_token(token), timeout_seconds=timeout_seconds
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    @property
+    def server(self) -> str:
+        """The address in use."""
+        return self._transport.server
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Submit a task (``protocol.task.TaskSpec`` as JSON) and return it.
+
+        The same key with the same task never makes a second one, so a submission may be repeated
+        when its answer was lost. Without a key one is made for this call.
+        """
+        key = idempotency_key or uuid.uuid4().hex
+        return self._transport.call(
+            "POST", "/api/v1/tasks", body=dict(spec), headers={"Idempotency-Key": key}
+        )
+
+    def tasks(
+        self, *, states: Iterable[str] = (), queue: str | None = None, name: str | None = None
+    ) -> Iterator[Json]:
+        """Tasks, newest first, page after page as they are taken."""
+        return self._pages("/api/v1/tasks", state=list(states) or None, queue=queue, name=name)
+
+    def task(self, task: str) -> Json:
+        """A task by its id, or the newest of a name."""
+        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}")
+
+    def cancel(self, task: str) -> Json:
+        """Ask that a task ends; it is returned as it is now. Cancelling a task that has ended
+        changes nothing.
+        """
+        return self._transport.call("POST", f"/api/v1/tasks/{_part(task)}/cancel")
+
+    def why(self, task: str) -> Json:
+        """Where a task runs and by which plan, or every reason why it waits, and what would place
+        it.
+        """
+        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}/why")
+
+    def changes(self, task: str) -> Iterator[Json]:
+        """A task now and after each thing that happens to it, until it has ended."""
+        view = self.task(task)
+        yield view
+        if view["state"] in FINAL_TASK_STATES:
+            return
+        for _ in self.events(task=view["id"], follow=True):
+            view = self.task(view["id"])
+            yield view
+            if view["state"] in FINAL_TASK_STATES:
+                return
+
+    def wait(self, task: str) -> Json:
+        """Block until a task has ended, and return it."""
+        *_, view = self.changes(task)
+        return view
+
+    def log_tail(self, task: str, *, bytes_max: int, replica: int = 0) -> str:
+        """The newest ``bytes_max`` bytes of a replica's output so far."""
+        return self._log_page(task, replica=replica, offset=-bytes_max, limit=bytes_max)["text"]
+
+    def logs(
+        self,
+        task: str,
+        *,
+        replica: int = 0,
+        generation: int | None = None,
+        offset: int = 0,
+        tail_lines: int | None = None,
+        follow: bool = True,
+    ) -> Iterator[str]:
+        """A replica's output, piece by piece.
+
+        Args:
+            generation: Which attempt; default the newest. Following without it goes on with the
+                next attempt when the task is started again.
+            offset: The first byte; a negative one counts from the end.
+            tail_lines: Begin with the last lines instead, as far as they lie in the last 256 KiB.
+            follow: Wait for more until the task has ended. Otherwise stop at what there is.
+        """
+        attempt = generation
+        if tail_lines is not None:
+            page = self._log_page(
+                task,
+                replica=replica,
+                generation=attempt,
+                offset=-_LOG_TAIL_BYTES,
+                limit=_LOG_TAIL_BYTES,
+            )
+            lines = page["text"].splitlines(keepends=True)
+            yield "".join(lines[max(len(lines) - tail_lines, 0) :])
+            attempt, offset = page["generation"] or None, page["next_offset"]
+        while True:
+            page = self._log_page(
+                task,
+                replica=replica,
+                generation=attempt,
+                offset=offset,
+                wait_seconds=_LOG_WAIT_SECONDS if follow else 0.0,
+            )
+            task = page["task"]
+            if page["text"]:
+                yield page["text"]
+            if page["allocation"] is not None:
+                attempt, offset = page["generation"], page["next_offset"]
+            if page["complete"]:
+                if not follow or generation is not None or not self._starts_again(task, attempt):
+                    return
+                attempt, offset = (attempt or 0) + 1, 0
+            elif not follow and not page["text"]:
+                return
+
+    def _starts_again(self, task: str, attempt: int | None) -> bool:
+        """After an attempt: True once there is another, False when the task has ended."""
+        return any(view["generation"] > (attempt or 0) for view in self.changes(task))
+
+    def _log_page(
+        self,
+        task: str,
+        *,
+        replica: int = 0,
+        generation: int | None = None,
+        offset: int = 0,
+        limit: int = _LOG_BYTES,
+        wait_seconds: float = 0.0,
+    ) -> Json:
+        return self._transport.call(
+            "GET",
+            f"/api/v1/tasks/{_part(task)}/logs",
+            params={
+                "replica": replica,
+                "generation": generation,
+                "offset": offset,
+                "limit": limit,
+                "wait": wait_seconds,
+            },
+            wait_seconds=wait_seconds,
+        )
+
+    def nodes(self) -> Iterator[Json]:
+        """Nodes with their devices and who holds them, by name."""
+        return self._pages("/api/v1/nodes")
+
+    def node(self, name: str) -> Json:
+        """One node."""
+        return self._transport.call("GET", f"/api/v1/nodes/{_part(name)}")
+
+    def cordon(self, name: str) -> Json:
+        """Give a node nothing new; what runs there stays."""
+        return self._set_schedulable(name, schedulable=False)
+
+    def uncordon(self, name: str) -> Json:
+        """Let a node take tasks again."""
+        return self._set_schedulable(name, schedulable=True)
+
+    def _set_schedulable(self, name: str, *, schedulable: bool) -> Json:
+        return self._transport.call(
+            "PATCH", f"/api/v1/nodes/{_part(name)}", body={"schedulable": schedulable}
+        )
+
+    def remove_node(self, name: str) -> None:
+        """Forget a node that is gone and holds no task."""
+        self._transport.call("DELETE", f"/api/v1/nodes/{_part(name)}")
+
+    def plans(self) -> Iterator[Json]:
+        """Rounds of planning, newest first."""
+        return self._pages("/api/v1/plans")
+
+    def plan(self, plan: str) -> Json:
+        """One round, with the plan in the contract's form."""
+        return self._transport.call("GET", f"/api/v1/plans/{_part(plan)}")
+
+    def problem(self, plan: str) -> Json:
+        """The problem that a plan answers, in the contract's form: `stowplan solve` gives the plan
+        again.
+        """
+        return self._transport.call("GET", f"/api/v1/plans/{_part(plan)}/problem")
+
+    def solve(self, problem: Mapping[str, Any]) -> Json:
+        """Solve a problem of the contract's form on the server, outside its own planning."""
+        return self._transport.call(
+            "POST", "/api/v1/solve", body=dict(problem), wait_seconds=_SOLVE_SECONDS_MAX
+        )
+
+    def latest(self, node: str | None = None) -> list[Json]:
+        """The newest sample of each node and its devices. None in it is "unknown", not zero."""
+        page = self._transport.call("GET", "/api/v1/telemetry/latest", params={"node": node})
+        return page["items"]
+
+    def series(
+        self,
+        node: str,
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        points: int | None = None,
+    ) -> Json:
+        """A node's samples over time, as columns for a chart."""
+        return self._transport.call(
+            "GET",
+            f"/api/v1/telemetry/nodes/{_part(node)}",
+            params={"start_ms": start_ms, "end_ms": end_ms, "points": points},
+        )
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        task: str | None = None,
+        node: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[Json]:
+        """What happened after the event ``after``, oldest first; with ``follow`` it never ends.
+
+        A broken stream is taken up again behind the last event that was seen: none is lost, none
+        comes twice.
+        """
+        query = {"task": task, "node": node}
+        if follow:
+            yield from self._event_stream(after, query)
+            return
+        while True:
+            page = self._transport.call(
+                "GET", "/api/v1/events", params={**query, "after": after, "limit": _PAGE}
+            )
+            yield from page["items"]
+            if len(page["items"]) < _PAGE:
+                return
+            after = page["next_after"]
+
+    def _event_stream(self, after: int, query: Mapping[str, Any]) -> Iterator[Json]:
+        back_off = self._transport.back_off()
+        while True:
+            try:
+                with self._transport.stream(
+                    "/api/v1/events",
+                    params={**query, "after": after},
+                    silence_seconds=_EVENT_SILENCE_SECONDS,
+                ) as source:
+                    for message in source:
+                        event = json.loads(message.data)
+                        after = event["id"]
+                        back_off = self._transport.back_off()
+                        yield event
+                broken = httpx2.RemoteProtocolError("the stream of events ended")
+            except httpx2.TransportError as error:
+                broken = error
+            self._transport.reconnect(back_off, broken)
+
+    def _pages(self, path: str, **query: Any) -> Iterator[Json]:
+        cursor = None
+        while True:
+            page = self._transport.call(
+                "GET", path, params={**query, "limit": _PAGE, "cursor": cursor}
+            )
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+
+def _part(reference: str) -> str:
+    """An id or a name as one part of a path."""
+    if not reference or reference in {".", ".."}:
+        raise NotFoundError(f"{reference!r} is no id and no name")
+    return quote(reference, safe="")

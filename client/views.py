@@ -1,0 +1,317 @@
+"""The server's JSON as tables: which columns each listing has, and what stands in them."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from client.output import Table
+from client.quantities import cores_text, duration_text, memory_text, percent_text
+
+Json = Mapping[str, Any]
+
+_NAMED_REPLICAS_MAX = 4
+"""A gang of more replicas than this is counted in a table, not spelled out."""
+
+
+def device_name(device: Json) -> str:
+    """``GPU 0``, or ``simulated GPU 0`` for one that is only an accounting unit."""
+    index = device["index"] if device["index"] is not None else device["uuid"]
+    return f"{'simulated ' if device['simulated'] else ''}GPU {index}"
+
+
+def place(allocation: Json) -> str:
+    """``node-a: GPU 0, GPU 1`` or ``node-a: CPU``."""
+    return f"{allocation['node']}: {_device_names(allocation)}"
+
+
+def _device_names(allocation: Json) -> str:
+    return ", ".join(device_name(device) for device in allocation["devices"]) or "CPU"
+
+
+def nodes_of(task: Json) -> str:
+    """The nodes of a task's replicas, each once, in the order of ranks."""
+    names = list(dict.fromkeys(allocation["node"] for allocation in task["allocations"]))
+    if len(names) > _NAMED_REPLICAS_MAX:
+        return f"{len(names)} nodes"
+    return ", ".join(names) or "-"
+
+
+def devices_of(task: Json) -> str:
+    """The devices of a task's replicas; ``CPU`` for a task that holds none."""
+    allocations = task["allocations"]
+    if not allocations:
+        return "-"
+    devices = [device for allocation in allocations for device in allocation["devices"]]
+    if not devices:
+        return "CPU"
+    if len(allocations) > _NAMED_REPLICAS_MAX:
+        simulated = sum(device["simulated"] for device in devices)
+        return f"{len(devices)} GPUs" + (f" ({simulated} simulated)" if simulated else "")
+    return "; ".join(_device_names(allocation) for allocation in allocations)
+
+
+def task_table(tasks: Iterable[Json], *, why: Mapping[str, str], wide: bool) -> Table:
+    """What `ps` shows. ``why`` has, by id, the reasons of the tasks that wait."""
+    more = ("KIND", "PRIORITY", "REPLICAS", "ATTEMPT", "SUBMITTED", "PLAN") if wide else ()
+    return Table(
+        columns=("ID", "NAME", "STATE", "QUEUE", "NODES", "DEVICES", "RUNTIME", *more, "WHY"),
+        rows=tuple(
+            (
+                task["id"],
+                task["name"],
+                task["state"],
+                task["queue"],
+                nodes_of(task),
+                devices_of(task),
+                duration_text(task["running_seconds"]),
+                *(_more_of_task(task) if wide else ()),
+                why.get(task["id"]) or task["reason"],
+            )
+            for task in tasks
+        ),
+    )
+
+
+def _more_of_task(task: Json) -> tuple[str, ...]:
+    return (
+        task["kind"],
+        str(task["priority"]),
+        str(task["spec"]["replicas"]),
+        str(task["generation"]),
+        moment(task["submitted_at"]),
+        task["plan"] or "-",
+    )
+
+
+def reasons_text(why: Json) -> str:
+    """The reasons why a task waits, in one line."""
+    return "; ".join(reason["text"] for reason in why["reasons"])
+
+
+def node_table(nodes: Iterable[Json], *, wide: bool) -> Table:
+    """What `nodes` shows: a row for each device, or one for a node without any."""
+    more = ("ADDRESS", "CPU IN USE", "MEMORY IN USE", "LABELS", "DOMAINS", "SEEN") if wide else ()
+    return Table(
+        columns=("NODE", "STATE", "DEVICE", "MODEL", "MEMORY", "IN USE", *more, "HELD BY"),
+        rows=tuple(row for node in nodes for row in _node_rows(node, wide=wide)),
+    )
+
+
+def _node_rows(node: Json, *, wide: bool) -> list[tuple[str, ...]]:
+    more = _more_of_node(node) if wide else ()
+    if not node["devices"]:
+        note = node["device_message"] or ""
+        return [(node["name"], node_state(node), "none", "-", "-", "-", *more, note)]
+    return [
+        (
+            node["name"],
+            node_state(node),
+            device_name(device),
+            device["model"],
+            memory_text(device["memory_mib"]),
+            percent_text(sum(use["gpu_milli"] for use in device["used_by"]) / 10),
+            *more,
+            holders(device) if device["healthy"] else f"unhealthy: {device['fault'] or 'unknown'}",
+        )
+        for device in node["devices"]
+    ]
+
+
+def _more_of_node(node: Json) -> tuple[str, ...]:
+    allocated = node["allocated"]
+    return (
+        node["address"],
+        f"{cores_text(allocated['cpu_milli'])}/{cores_text(node['cpu_milli'])}",
+        f"{memory_text(allocated['memory_mib'])}/{memory_text(node['memory_mib'])}",
+        _pairs(node["labels"]),
+        _pairs(node["domains"]),
+        moment(node["last_seen_at"]),
+    )
+
+
+def node_state(node: Json) -> str:
+    """``ready``, or ``ready,cordoned`` for a node that takes nothing new."""
+    return node["state"] if node["schedulable"] else f"{node['state']},cordoned"
+
+
+def holders(device: Json) -> str:
+    """The tasks that hold a share of a device."""
+    return ", ".join(
+        use["name"] if use["gpu_milli"] == 1000 else f"{use['name']} ({use['gpu_milli'] / 10:g}%)"
+        for use in device["used_by"]
+    )
+
+
+def plan_table(plans: Iterable[Json], *, wide: bool) -> Table:
+    """What `plans` shows."""
+    return Table(
+        columns=("ID", "AT", "TRIGGER", "STATUS", "WAITING", "PLACED", "REJECTED", "SECONDS")
+        + (("DIGEST",) if wide else ()),
+        rows=tuple(
+            (
+                plan["id"],
+                moment(plan["created_at"]),
+                plan["trigger"],
+                plan["status"],
+                str(plan["pending"]),
+                str(plan["placed"]),
+                str(plan["rejected"]),
+                f"{plan['seconds']:.3f}",
+                *((plan["digest"],) if wide else ()),
+            )
+            for plan in plans
+        ),
+    )
+
+
+def plan_lines(plan: Json) -> list[str]:
+    """One round of planning, for a person."""
+    answer = plan["plan"]
+    lines = [
+        f"plan {plan['id']} of {moment(plan['created_at'])}: {plan['status']}, "
+        f"asked for by {plan['trigger']}, {plan['seconds']:.3f} s",
+        f"digest {plan['digest']}",
+    ]
+    for term in answer["objective"]:
+        level = f" (priority {term['level']})" if term.get("level") is not None else ""
+        lines.append(
+            f"objective {term['name']}{level}: {term['value']:g}, "
+            f"bound {term['bound']:g}, gap {term['gap']:.2%}"
+        )
+    for placement in answer["placements"]:
+        where = "; ".join(
+            f"{replica['node']}"
+            + (f" [{', '.join(replica['devices'])}]" if replica["devices"] else "")
+            for replica in placement["replicas"]
+        )
+        lines.append(f"runs {placement['task']}: {where}")
+    lines += [f"moved {task}" for task in answer["moved"]]
+    lines += [f"evicted {task}" for task in answer["evicted"]]
+    for unplaced in answer["unplaced"]:
+        reasons = "; ".join(reason["text"] for reason in unplaced["reasons"])
+        lines.append(f"waits {unplaced['task']}: {reasons}")
+    return lines
+
+
+def event_line(event: Json) -> str:
+    """One event on one line."""
+    of = " ".join(part for part in (event["task"], event["node"]) if part)
+    return f"{moment(event['at'])}  {event['kind']:<17}  {of}  {event['message']}"
+
+
+def why_lines(why: Json) -> list[str]:
+    """The answer to `why`: one paragraph, then every reason and every fix."""
+    lines = [why["text"]]
+    for reason in why["reasons"]:
+        nodes = f" ({reason['nodes']} nodes)" if reason["nodes"] is not None else ""
+        lines.append(f"  reason {reason['code']}: {reason['text']}{nodes}")
+    for fix in why["fixes"]:
+        task = f" (task {fix['task']})" if fix["task"] else ""
+        lines.append(f"  fix {fix['kind']}: {fix['text']}{task}")
+    if why["plan"] is not None:
+        plan = why["plan"]
+        lines.append(f"  plan {plan['id']} ({plan['status']}) of {moment(plan['created_at'])}")
+    return lines
+
+
+def task_lines(task: Json) -> list[str]:
+    """Everything about a task, for a person."""
+    spec = task["spec"]
+    request = spec["request"]
+    asked = ", ".join(f"{name} {value}" for name, value in request.items() if value)
+    lines = [
+        f"id:         {task['id']}",
+        f"name:       {task['name']}",
+        f"state:      {task['state']}" + (f" ({task['reason']})" if task["reason"] else ""),
+        f"kind:       {task['kind']}, queue {task['queue']}, priority {task['priority']}",
+        f"program:    {_command_line(spec['argv'])}",
+        f"directory:  {spec['working_dir'] or '-'}",
+        f"replicas:   {spec['replicas']} (at least {spec['min_replicas'] or spec['replicas']})",
+        f"each needs: {asked}",
+        f"attempt:    {task['generation']}, failures {task['failures']} of "
+        f"{spec['max_restarts'] + 1} allowed",
+        f"submitted:  {moment(task['submitted_at'])}",
+        f"started:    {moment(task['started_at'])}",
+        f"finished:   {moment(task['finished_at'])}",
+        f"plan:       {task['plan'] or '-'}",
+    ]
+    return lines + [
+        f"replica {allocation['replica']}:  {_replica_text(allocation)}"
+        for allocation in task["allocations"]
+    ]
+
+
+def _replica_text(allocation: Json) -> str:
+    parts = [place(allocation), allocation["state"]]
+    for name, label in (("pid", "pid"), ("endpoint", "at"), ("exit_code", "exit code")):
+        if allocation[name] is not None:
+            parts.append(f"{label} {allocation[name]}")
+    if allocation["exit_signal"] is not None:
+        parts.append(f"signal {allocation['exit_signal']}")
+    if allocation["reason"]:
+        parts.append(allocation["reason"])
+    return ", ".join(parts)
+
+
+def use_table(nodes: Iterable[Json], latest: Sequence[Json]) -> Table:
+    """What `top` shows: what each node and device is doing, and for whom."""
+    measured = {item["node"]: item for item in latest}
+    return Table(
+        columns=(
+            "NODE", "STATE", "CPU", "LOAD", "MEMORY", "DEVICE", "BUSY", "DEVICE MEMORY", "POWER",
+            "TEMP", "HELD BY",
+        ),
+        rows=tuple(
+            row for node in nodes for row in _use_rows(node, measured.get(node["name"], {}))
+        ),
+    )  # fmt: skip
+
+
+def _use_rows(node: Json, measured: Json) -> list[tuple[str, ...]]:
+    host = measured.get("host") or {}
+    samples = {sample["uuid"]: sample for sample in measured.get("devices", ())}
+    used_mib = host.get("memory_used_mib")
+    of_node = (
+        node["name"],
+        node_state(node),
+        percent_text(host.get("cpu_percent")),
+        "-" if host.get("load_1m") is None else f"{host['load_1m']:.1f}",
+        f"{memory_text(used_mib)} of {memory_text(node['memory_mib'])}",
+    )
+    if not node["devices"]:
+        return [(*of_node, "none", "-", "-", "-", "-", "")]
+    return [
+        (
+            *of_node,
+            device_name(device),
+            *_device_use(samples.get(device["uuid"], {})),
+            holders(device),
+        )
+        for device in node["devices"]
+    ]
+
+
+def _device_use(sample: Json) -> tuple[str, ...]:
+    watts, celsius = sample.get("power_watts"), sample.get("temperature_celsius")
+    return (
+        percent_text(sample.get("utilization_percent")),
+        memory_text(sample.get("memory_used_mib")),
+        "-" if watts is None else f"{watts:.0f} W",
+        "-" if celsius is None else f"{celsius} C",
+    )
+
+
+def moment(text: str | None) -> str:
+    """A time of the server's in this machine's zone, to the second."""
+    if text is None:
+        return "-"
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items())) or "-"
+
+
+def _command_line(argv: Sequence[str]) -> str:
+    return shlex.join(argv)
