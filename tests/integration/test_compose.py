@@ -1,4 +1,4 @@
-"""The compose files and the image: read by docker-compose itself where there is one, by us anywhere."""
+"""The compose files and the image: read by docker-compose where there is one, by us anywhere."""
 
 import os
 import re
