@@ -1,0 +1,100 @@
+"""The decisions: which running replicas stay, and how many new ones go where in which pattern."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from ortools.sat.python import cp_model
+from ortools.sat.python.cp_model import IntVar, LinearExprT
+
+from solver.cpsat.layout import Group, Layout, Pattern
+
+
+@dataclass
+class Variables:
+    """The decisions and the sums of them that constraints and objective speak of."""
+
+    layout: Layout
+    model: cp_model.CpModel
+    new: dict[tuple[int, Pattern], IntVar] = field(default_factory=dict)
+    """(group, pattern) -> how many replicas start there."""
+    stays: dict[str, tuple[IntVar, ...]] = field(default_factory=dict)
+    """Running task -> whether each of its replicas stays where it is."""
+    touched: dict[str, LinearExprT] = field(default_factory=dict)
+    """Running task -> at least 1 when one of its replicas doesn't stay."""
+    open: dict[tuple[int, int, int], IntVar] = field(default_factory=dict)
+    """(node, class, bin) -> whether a device of the class is shared."""
+    on: dict[tuple[int, int], LinearExprT] = field(default_factory=dict)
+    """(group, node) -> how many of its replicas run there; absent where none can."""
+    count: dict[int, LinearExprT] = field(default_factory=dict)
+    """Group -> how many of its replicas run."""
+    runs: dict[int, IntVar] = field(default_factory=dict)
+    """Gang -> whether any of it runs."""
+    as_is: dict[int, IntVar] = field(default_factory=dict)
+    """Gang that is broken at the start -> whether it is left exactly as it is."""
+    present: dict[tuple[int, int], IntVar] = field(default_factory=dict)
+    """(group, node) -> at least 1 where any of it runs; made on demand."""
+
+    def groups_on(self, node: int) -> list[Group]:
+        """The groups that may run on the node."""
+        return [group for group in self.layout.groups if (group.index, node) in self.on]
+
+    def nodes_of(self, group: Group) -> list[int]:
+        """The nodes that the group may run on."""
+        return [i for i in range(len(self.layout.problem.nodes)) if (group.index, i) in self.on]
+
+    def presence(self, group: Group, node: int) -> IntVar:
+        """A literal that is true where any replica of the group runs on the node."""
+        key = (group.index, node)
+        if key not in self.present:
+            literal = self.model.new_bool_var("")
+            self.model.add(self.on[key] <= group.most * literal)
+            self.present[key] = literal
+        return self.present[key]
+
+
+def make_variables(layout: Layout, model: cp_model.CpModel) -> Variables:
+    """All decisions of a layout, without any rule but their ranges."""
+    variables = Variables(layout=layout, model=model)
+    sums: dict[tuple[int, int], list[IntVar]] = defaultdict(list)
+    for group in layout.groups:
+        for pattern in group.patterns:
+            decision = model.new_int_var(0, _most_in(layout, group, pattern), "")
+            variables.new[group.index, pattern] = decision
+            sums[group.index, pattern.node].append(decision)
+        task = group.task
+        if task.placed:
+            stays = tuple(model.new_bool_var("") for _ in task.placed)
+            variables.stays[task.id] = stays
+            variables.touched[task.id] = _touched(model, stays)
+            for stay, slot in zip(stays, task.placed, strict=True):
+                sums[group.index, layout.node_index[slot.node]].append(stay)
+        if group.is_gang:
+            variables.runs[group.index] = model.new_bool_var("")
+    for (i, kind), bins in layout.bins.items():
+        for b in range(bins):
+            variables.open[i, kind, b] = model.new_bool_var("")
+    for key, parts in sums.items():
+        variables.on[key] = cp_model.LinearExpr.sum(parts)
+    for group in layout.groups:
+        parts = [part for (g, _), some in sums.items() if g == group.index for part in some]
+        variables.count[group.index] = cp_model.LinearExpr.sum(parts)
+    return variables
+
+
+def _touched(model: cp_model.CpModel, stays: tuple[IntVar, ...]) -> LinearExprT:
+    if len(stays) == 1:
+        return 1 - stays[0]
+    touched = model.new_bool_var("")
+    for stay in stays:
+        model.add_implication(~stay, touched)
+    return touched
+
+
+def _most_in(layout: Layout, group: Group, pattern: Pattern) -> int:
+    most = group.most
+    for index, number in pattern.take:
+        if pattern.bin is None:
+            most = min(most, layout.classes[pattern.node][index].size // number)
+        else:
+            most = min(most, 1000 // group.task.request.gpu_milli)
+    return most

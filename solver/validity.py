@@ -1,0 +1,299 @@
+"""What makes a problem invalid, said once for a :class:`~solver.problem.Problem` and for raw JSON.
+
+``semantic_faults`` reads attributes or mapping keys alike and steps over pieces of the wrong shape, so the
+border can report a document's shape and its meaning in one go. ``bound_faults`` reads the bounds from the
+annotations; for JSON pydantic reads the same ones.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+
+from solver.errors import Fault, shorten
+from solver.objective import NODE_DOMAIN, QUEUE_DIMENSIONS, TermName
+
+DEFAULT_QUEUE = "default"
+
+
+def semantic_faults(document: object) -> tuple[Fault, ...]:
+    """Every contradiction within the document: ids, references, queues, gangs, shares, placed replicas."""
+    queues = _queue_ids(document)
+    devices = _devices_by_node(document)
+    tasks = frozenset(_ids(_items(document, "tasks")))
+    return (
+        *_duplicates(document, "nodes"),
+        *_duplicates(document, "tasks"),
+        *_duplicates(document, "queues"),
+        *(fault for i, node in _enumerate(document, "nodes") for fault in _node_faults(i, node)),
+        *(
+            fault
+            for i, task in _enumerate(document, "tasks")
+            for fault in _task_faults(f"tasks[{i}]", task, tasks, queues, devices)
+        ),
+        *_queue_faults(document, queues),
+        *_objective_faults(document),
+    )
+
+
+def bound_faults(value: object, path: str = "") -> Iterator[Fault]:
+    """Every number or string outside the bounds of its annotation, in a tree of our dataclasses."""
+    for name, bounds in _bounds_of(type(value)):
+        yield from _outside(getattr(value, name), bounds, _join(path, name))
+    for name in _children_of(type(value)):
+        child = getattr(value, name)
+        if isinstance(child, tuple):
+            for i, item in enumerate(child):
+                if is_dataclass(item):
+                    yield from bound_faults(item, f"{_join(path, name)}[{i}]")
+        elif is_dataclass(child):
+            yield from bound_faults(child, _join(path, name))
+
+
+def _outside(value: Any, bounds: tuple[Any, ...], path: str) -> Iterator[Fault]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _outside(item, bounds, f"{path}.{key}")
+        return
+    for bound in bounds:
+        match bound:
+            case Ge(ge=least) if isinstance(value, int | float) and not value >= least:  # pyright: ignore[reportOperatorIssue]
+                yield _fault(path, value, f"has to be at least {least}")
+            case Le(le=most) if isinstance(value, int | float) and not value <= most:  # pyright: ignore[reportOperatorIssue]
+                yield _fault(path, value, f"has to be at most {most}")
+            case MinLen(min_length=least) if isinstance(value, str) and len(value) < least:
+                yield _fault(path, value, f"needs at least {least} character")
+            case MaxLen(max_length=most) if isinstance(value, str) and len(value) > most:
+                yield _fault(path, value, f"has more than {most} characters")
+            case _:
+                pass
+
+
+@cache
+def _bounds_of(kind: type) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """The fields of a dataclass that carry bounds, with those bounds."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = ((field.name, tuple(_metadata(hints[field.name]))) for field in fields(kind))
+    return tuple((name, bounds) for name, bounds in found if bounds)
+
+
+@cache
+def _children_of(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that may hold further dataclasses."""
+    return tuple(
+        field.name
+        for field in fields(kind)
+        if field.name in {"nodes", "devices", "tasks", "request", "placed", "queues", "budget"}
+    )
+
+
+def _metadata(hint: Any) -> Iterator[Any]:
+    yield from getattr(hint, "__metadata__", ())
+    for argument in getattr(hint, "__args__", ()):
+        if hasattr(argument, "__metadata__"):
+            yield from argument.__metadata__
+
+
+def _duplicates(document: object, name: str) -> Iterator[Fault]:
+    counts = Counter(_ids(_items(document, name)))
+    seen: set[str] = set()
+    for i, item in _enumerate(document, name):
+        item_id = _text(item, "id")
+        if item_id is None or counts[item_id] < 2:
+            continue
+        if item_id in seen:
+            yield _fault(
+                f"{name}[{i}].id", item_id, "is the id of an earlier entry; ids are unique"
+            )
+        seen.add(item_id)
+
+
+def _node_faults(i: int, node: object) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for j, device in _enumerate(node, "devices"):
+        path = f"nodes[{i}].devices[{j}]"
+        device_id = _text(device, "id")
+        if device_id in seen:
+            yield _fault(f"{path}.id", device_id, "is the id of an earlier device of this node")
+        if device_id is not None:
+            seen.add(device_id)
+        for peer in _mapping(device, "links"):
+            if peer == device_id:
+                yield _fault(f"{path}.links.{peer}", peer, "links the device to itself")
+    if NODE_DOMAIN in _mapping(node, "domains"):
+        value = _mapping(node, "domains")[NODE_DOMAIN]
+        yield _fault(f"nodes[{i}].domains.node", value, "is implied: each node is its own value")
+
+
+def _task_faults(
+    path: str,
+    task: object,
+    tasks: frozenset[str],
+    queues: frozenset[str],
+    devices: dict[str, frozenset[str]],
+) -> Iterator[Fault]:
+    queue = _text(task, "queue")
+    if queue is not None and queue not in queues:
+        yield _fault(f"{path}.queue", queue, "is no queue of this problem")
+    replicas = _integer(task, "replicas", 1)
+    fewest = _integer(task, "min_replicas", None)
+    if replicas is not None and fewest is not None and fewest > replicas:
+        yield _fault(f"{path}.min_replicas", fewest, f"is more than the task's {replicas} replicas")
+    yield from _share_faults(path, _read(task, "request"))
+    for j, other in enumerate(_items(task, "separate_from")):
+        if not isinstance(other, str):
+            continue
+        if other == _text(task, "id"):
+            yield _fault(f"{path}.separate_from[{j}]", other, "is the task itself")
+        elif other not in tasks:
+            yield _fault(f"{path}.separate_from[{j}]", other, "is no task of this problem")
+    placed = _items(task, "placed")
+    if replicas is not None and len(placed) > replicas:
+        yield _fault(f"{path}.placed", placed, f"holds more than the task's {replicas} replicas")
+    for j, slot in enumerate(placed):
+        yield from _slot_faults(f"{path}.placed[{j}]", slot, task, devices)
+
+
+def _share_faults(path: str, request: object) -> Iterator[Fault]:
+    gpus = _integer(request, "gpus", 0)
+    share = _integer(request, "gpu_milli", 1000)
+    if share is not None and gpus is not None and share < 1000 and gpus != 1:
+        reason = f"is a share of one device and needs gpus: 1, not {gpus}"
+        yield _fault(f"{path}.request.gpu_milli", share, reason)
+
+
+def _slot_faults(
+    path: str, slot: object, task: object, devices: dict[str, frozenset[str]]
+) -> Iterator[Fault]:
+    node = _text(slot, "node")
+    held = [item for item in _items(slot, "devices") if isinstance(item, str)]
+    gpus = _integer(_read(task, "request"), "gpus", 0)
+    if node is not None and node not in devices:
+        yield _fault(f"{path}.node", node, "is no node of this problem")
+    for j, device in enumerate(held):
+        if node in devices and device not in devices[node]:
+            yield _fault(f"{path}.devices[{j}]", device, f"is no device of node {shorten(node)}")
+    if len(set(held)) < len(held):
+        for j in (j for j, device in enumerate(held) if held.index(device) < j):
+            device = held[j]
+            yield _fault(
+                f"{path}.devices[{j}]", device, "is named twice; a replica's devices are distinct"
+            )
+    if gpus is not None and len(held) != gpus:
+        yield _fault(f"{path}.devices", held, f"has to name the {gpus} devices of a replica")
+
+
+def _queue_faults(document: object, queues: frozenset[str]) -> Iterator[Fault]:
+    parents = {
+        queue_id: _text(queue, "parent")
+        for queue in _items(document, "queues")
+        if (queue_id := _text(queue, "id")) is not None
+    }
+    cyclic = _on_cycle(parents)
+    for i, queue in _enumerate(document, "queues"):
+        parent = _text(queue, "parent")
+        if parent is not None and parent not in queues:
+            yield _fault(f"queues[{i}].parent", parent, "is no queue of this problem")
+        if _text(queue, "id") in cyclic:
+            yield _fault(
+                f"queues[{i}].parent", parent, "closes a ring: the queue is its own ancestor"
+            )
+        for name in ("guaranteed", "limit"):
+            for dimension in _mapping(queue, name):
+                if dimension not in QUEUE_DIMENSIONS:
+                    known = ", ".join(QUEUE_DIMENSIONS)
+                    yield _fault(
+                        f"queues[{i}].{name}.{dimension}", dimension, f"is none of {known}"
+                    )
+
+
+def _on_cycle(parents: dict[str, str | None]) -> frozenset[str]:
+    """The queues that are their own ancestors, in one pass over all chains."""
+    done: set[str] = set()
+    cyclic: set[str] = set()
+    for start in parents:
+        chain: dict[str, None] = {}
+        at: str | None = start
+        while at is not None and at in parents and at not in done and at not in chain:
+            chain[at] = None
+            at = parents[at]
+        if at is not None and at in chain:
+            members = list(chain)
+            cyclic.update(members[members.index(at) :])
+        done.update(chain)
+    return frozenset(cyclic)
+
+
+def _objective_faults(document: object) -> Iterator[Fault]:
+    names = _read(document, "objective")
+    if isinstance(names, list | tuple) and not names:
+        yield _fault("objective", names, "names no term")
+    known = [name.value for name in TermName]
+    for i, name in enumerate(_items(document, "objective")):
+        if isinstance(name, str) and name not in known:
+            yield _fault(f"objective[{i}]", name, f"is none of {', '.join(known)}")
+        elif name in _items(document, "objective")[: min(i, len(known))]:
+            yield _fault(f"objective[{i}]", name, "is named twice")
+
+
+def _queue_ids(document: object) -> frozenset[str]:
+    return frozenset((DEFAULT_QUEUE, *_ids(_items(document, "queues"))))
+
+
+def _devices_by_node(document: object) -> dict[str, frozenset[str]]:
+    return {
+        node_id: frozenset(_ids(_items(node, "devices")))
+        for node in _items(document, "nodes")
+        if (node_id := _text(node, "id")) is not None
+    }
+
+
+def _ids(items: tuple[object, ...]) -> Iterator[str]:
+    for item in items:
+        item_id = _text(item, "id")
+        if item_id is not None:
+            yield item_id
+
+
+def _read(holder: object, name: str) -> Any:
+    if isinstance(holder, Mapping):
+        return holder.get(name)
+    return getattr(holder, name, None)
+
+
+def _items(holder: object, name: str) -> tuple[object, ...]:
+    value = _read(holder, name)
+    return tuple(value) if isinstance(value, list | tuple) else ()
+
+
+def _enumerate(holder: object, name: str) -> Iterator[tuple[int, object]]:
+    return enumerate(_items(holder, name))  # pyright: ignore[reportReturnType]
+
+
+def _mapping(holder: object, name: str) -> Mapping[str, object]:
+    value = _read(holder, name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(holder: object, name: str) -> str | None:
+    value = _read(holder, name)
+    return value if isinstance(value, str) else None
+
+
+def _integer(holder: object, name: str, absent: int | None) -> int | None:
+    """The integer there, ``absent`` where nothing stands, None where something else does."""
+    value = _read(holder, name)
+    if value is None:
+        return absent
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _fault(path: str, value: object, reason: str) -> Fault:
+    return Fault(path=path, value=shorten(value), reason=reason)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
