@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gzip
 import importlib.util
+import math
 import os
 import re
 import time
@@ -270,4 +271,12 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least 0, for argparse."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
     return value

@@ -27,6 +27,7 @@ from digits import (
     PIXELS,
     Checkpoint,
     Classifier,
+    not_negative,
     use_one_thread,
     wait_for_checkpoint,
 )
@@ -84,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=not_negative,
         default=0.0,
         metavar="SECONDS",
         help="how long to wait for a checkpoint",

@@ -32,6 +32,7 @@ from digits import (
     StaleGenerationError,
     latest_checkpoint,
     load_digits,
+    not_negative,
     positive,
     use_one_thread,
 )
@@ -57,6 +58,9 @@ def main() -> int:
                 f"--batch-size {arguments.batch_size} is no multiple of the {gang.size} processes"
             )
         return run(arguments, gang)
+    except StaleGenerationError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
     finally:
         dist.destroy_process_group()
 
@@ -75,7 +79,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--metrics", type=Path, help="append one JSON object an epoch to this file")
     parser.add_argument(
-        "--step-delay-ms", type=float, default=0.0, help="pause after each step, to make a run last"
+        "--step-delay-ms",
+        type=not_negative,
+        default=0.0,
+        help="pause after each step, to make a run last",
     )
     return parser.parse_args()
 
