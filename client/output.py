@@ -52,15 +52,28 @@ STATE_STYLES = {
 
 def show(data: Any, output: Format, *, table: Table) -> None:
     """Print ``data`` as JSON or YAML, or its ``table``."""
+    if not _shown_as_data(data, output):
+        print_table(table)
+
+
+def show_lines(data: Any, output: Format, *, lines: Sequence[str]) -> None:
+    """Print ``data`` as JSON or YAML, or ``lines`` of text about it."""
+    if not _shown_as_data(data, output):
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _shown_as_data(data: Any, output: Format) -> bool:
     match output:
         case Format.JSON:
             print_json(data)
+            return True
         case Format.YAML:
             import yaml
 
             sys.stdout.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+            return True
         case Format.TABLE | Format.WIDE:
-            print_table(table)
+            return False
         case _:
             assert_never(output)
 

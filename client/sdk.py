@@ -19,7 +19,7 @@ from client.connection import resolve_server, resolve_token
 from client.errors import NotFoundError
 from client.transport import Transport
 
-FINAL_TASK_STATES = frozenset({"succeeded", "failed", "cancelled"})
+FINAL_TASK_STATES = ("succeeded", "failed", "cancelled")
 LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
 
 _LOG_WAIT_SECONDS = 20.0
@@ -81,10 +81,16 @@ class Client:
         )
 
     def tasks(
-        self, *, states: Iterable[str] = (), queue: str | None = None, name: str | None = None
+        self,
+        *,
+        states: Iterable[str] = (),
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[Json]:
-        """Tasks, newest first, page after page as they are taken."""
-        return self._pages("/api/v1/tasks", state=list(states) or None, queue=queue, name=name)
+        """Tasks, newest first, page after page as they are taken; at most ``limit`` of them."""
+        query = {"state": list(states) or None, "queue": queue, "name": name}
+        return self._pages("/api/v1/tasks", limit=limit, **query)
 
     def task(self, task: str) -> Json:
         """A task by its id, or the newest of a name."""
@@ -226,9 +232,9 @@ class Client:
         """Forget a node that is gone and holds no task."""
         self._transport.call("DELETE", f"/api/v1/nodes/{_part(name)}")
 
-    def plans(self) -> Iterator[Json]:
-        """Rounds of planning, newest first."""
-        return self._pages("/api/v1/plans")
+    def plans(self, *, limit: int | None = None) -> Iterator[Json]:
+        """Rounds of planning, newest first; at most ``limit`` of them."""
+        return self._pages("/api/v1/plans", limit=limit)
 
     def plan(self, plan: str) -> Json:
         """One round, with the plan in the contract's form."""
@@ -293,7 +299,7 @@ class Client:
             after = page["next_after"]
 
     def _event_stream(self, after: int, query: Mapping[str, Any]) -> Iterator[Json]:
-        back_off = self._transport.back_off()
+        back_off = None
         while True:
             try:
                 with self._transport.stream(
@@ -301,23 +307,27 @@ class Client:
                     params={**query, "after": after},
                     silence_seconds=_EVENT_SILENCE_SECONDS,
                 ) as source:
+                    back_off = None
                     for message in source:
                         event = json.loads(message.data)
                         after = event["id"]
-                        back_off = self._transport.back_off()
                         yield event
                 broken = httpx2.RemoteProtocolError("the stream of events ended")
             except httpx2.TransportError as error:
                 broken = error
+            # The patience begins when the stream breaks, however long it was open before.
+            back_off = back_off or self._transport.back_off()
             self._transport.reconnect(back_off, broken)
 
-    def _pages(self, path: str, **query: Any) -> Iterator[Json]:
-        cursor = None
-        while True:
+    def _pages(self, path: str, *, limit: int | None = None, **query: Any) -> Iterator[Json]:
+        cursor, left = None, limit
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(left, _PAGE)
             page = self._transport.call(
-                "GET", path, params={**query, "limit": _PAGE, "cursor": cursor}
+                "GET", path, params={**query, "limit": size, "cursor": cursor}
             )
             yield from page["items"]
+            left = None if left is None else left - len(page["items"])
             cursor = page["next_cursor"]
             if cursor is None:
                 return
