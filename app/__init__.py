@@ -1,1 +1,2 @@
-"""The service: keeps the cluster's state in SQL, asks the solver for plans, tells agents what to run."""
+"""The service: keeps the cluster's state in SQL, asks the solver for plans, tells agents what to
+run."""

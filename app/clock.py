@@ -14,7 +14,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks. Leases count suspended time too, so that a resumed laptop holds none."""
+    """The machine's clocks. Leases count suspended time too, so that a resumed laptop holds
+    none."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -19,7 +19,8 @@ class Fault:
 
 
 class ServiceError(Exception):
-    """The base of all errors that a client is told about. The message says what, which id, what to do."""
+    """The base of all errors that a client is told about. The message says what, which id, what to
+    do."""
 
     status = 400
     code = "bad_request"

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from app.clock import Clock
 
-# Crockford's base 32, in lower case: no letter that is read as another, and text order is number order.
+# Crockford's base 32, in lower case: no letter that is read as another, and text order is number
+# order.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS = 32
 

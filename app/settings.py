@@ -1,4 +1,5 @@
-"""What an operator can set: environment variables ``STOWPLAN_*``, or options of `stowplan serve`."""
+"""What an operator can set: environment variables ``STOWPLAN_*``, or options of `stowplan
+serve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,8 @@ MIB = 1 << 20
 
 
 class Settings(BaseSettings):
-    """Settings of one service process. Built once in ``main`` and passed down; nothing else reads them."""
+    """Settings of one service process. Built once in ``main`` and passed down; nothing else reads
+    them."""
 
     model_config = SettingsConfigDict(env_prefix="STOWPLAN_", extra="ignore", frozen=True)
 
@@ -19,16 +21,19 @@ class Settings(BaseSettings):
     home: Path = Path("~/.local/share/stowplan")
     """Where the embedded database and the token files live; created with mode 0700."""
     database_url: str | None = None
-    """None: SQLite in ``home``. PostgreSQL: ``postgresql+psycopg://user:password@host/database``."""
+    """None: SQLite in ``home``. PostgreSQL:
+    ``postgresql+psycopg://user:password@host/database``."""
     user_token: SecretStr | None = None
     join_token: SecretStr | None = None
     """None: made at the first start and kept in ``home`` (user.token, join.token), mode 0600."""
     log_level: str = "info"
 
     lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
-    """A node that can't reach the service stops its tasks after this; only then are they placed elsewhere."""
+    """A node that can't reach the service stops its tasks after this; only then are they placed
+    elsewhere."""
     lease_margin_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
-    """What the service waits beyond lease and grace before it believes that a node has stopped its tasks."""
+    """What the service waits beyond lease and grace before it believes that a node has stopped its
+    tasks."""
     report_interval_seconds: Annotated[float, Field(ge=0.05, le=60)] = 2.0
     unreachable_after_seconds: Annotated[float, Field(ge=0.2, le=3_600)] = 15.0
     """A node silent for this long gets no new task; the tasks it runs stay its own."""

@@ -1,4 +1,5 @@
-"""What a node is to run: the whole set at a revision, never a command, so nothing is lost or applied twice."""
+"""What a node is to run: the whole set at a revision, never a command, so nothing is lost or
+applied twice."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,10 +11,12 @@ from protocol.wire import Form, Generation, Id, Name
 
 
 class Phase(StrEnum):
-    """What the server wants of an allocation. One that is absent from the set is to be stopped and forgotten."""
+    """What the server wants of an allocation. One that is absent from the set is to be stopped and
+    forgotten."""
 
     PREPARE = "prepare"
-    """Check what can be checked and lease a port, but start nothing: a gang starts when all are ready."""
+    """Check what can be checked and lease a port, but start nothing: a gang starts when all are
+    ready."""
     RUN = "run"
     STOP = "stop"
 
@@ -56,7 +59,8 @@ class DesiredAllocation(Form):
 
 
 class DesiredSet(Form):
-    """``GET /agent/v1/desired?revision=R&wait=S``: 204 when nothing is newer than R after S seconds."""
+    """``GET /agent/v1/desired?revision=R&wait=S``: 204 when nothing is newer than R after S
+    seconds."""
 
     node: Name
     revision: Annotated[int, Field(ge=0)]

@@ -10,7 +10,8 @@ from telemetry.samples import Inventory
 
 
 class Registration(Form):
-    """``POST /agent/v1/register``: sent with the join token the first time, with the node's own token after."""
+    """``POST /agent/v1/register``: sent with the join token the first time, with the node's own
+    token after."""
 
     version: int
     node: Name
@@ -22,7 +23,8 @@ class Registration(Form):
 
 
 class Registered(Form):
-    """The answer. ``token`` is given once, to a node that joined with the join token, and None after."""
+    """The answer. ``token`` is given once, to a node that joined with the join token, and None
+    after."""
 
     version: int
     node: Name

@@ -20,21 +20,24 @@ class AllocationState(StrEnum):
 
 
 class Exit(Form):
-    """How an allocation ended. Neither code nor signal: it never ran (``reason`` says why), or it is ``lost``."""
+    """How an allocation ended. Neither code nor signal: it never ran (``reason`` says why), or it
+    is ``lost``."""
 
     code: Annotated[int, Field(ge=0, le=255)] | None = None
     signal: Annotated[int, Field(ge=1, le=64)] | None = None
     stopped: bool = False
     """True when the agent was stopping it, by order or because its lease had run out."""
     lost: bool = False
-    """True when nobody could see how it ended (the node rebooted, its shim was killed): no fault of the task."""
+    """True when nobody could see how it ended (the node rebooted, its shim was killed): no fault of
+    the task."""
     reason: Text = ""
     """Why, in words a person can act on; empty for a plain exit 0."""
     at_ms: Milliseconds
 
 
 class AllocationReport(Form):
-    """One allocation that the node knows of. Repeated in every report until the server has settled it."""
+    """One allocation that the node knows of. Repeated in every report until the server has settled
+    it."""
 
     id: Id
     generation: Generation
@@ -48,7 +51,8 @@ class AllocationReport(Form):
 class Report(Form):
     """``POST /agent/v1/report``: renews the node's lease, whatever else it says.
 
-    ``epoch`` names one run of the agent, ``seq`` grows within it: a duplicate or a late report changes nothing.
+    ``epoch`` names one run of the agent, ``seq`` grows within it: a duplicate or a late report
+    changes nothing.
     """
 
     version: int
@@ -65,7 +69,8 @@ class Report(Form):
 
 
 class ReportAck(Form):
-    """The answer. The lease runs ``lease_seconds`` from the moment the report was *sent*: clocks differ."""
+    """The answer. The lease runs ``lease_seconds`` from the moment the report was *sent*: clocks
+    differ."""
 
     seq: int
     duplicate: bool = False

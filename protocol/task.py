@@ -1,4 +1,5 @@
-"""What a user asks for: the form that `stowplan submit`, the SDK and ``POST /api/v1/tasks`` share."""
+"""What a user asks for: the form that `stowplan submit`, the SDK and ``POST /api/v1/tasks``
+share."""
 
 from enum import StrEnum
 from typing import Annotated, Self
@@ -37,7 +38,7 @@ class Request(Form):
     def _share_only_of_one_device(self) -> Self:
         if self.gpu_milli < 1000 and self.gpus != 1:
             raise ValueError(
-                f"gpu_milli {self.gpu_milli} is a share of one device and needs gpus: 1, not {self.gpus}"
+                f"gpu_milli {self.gpu_milli} is a share of one device: gpus is {self.gpus}, not 1"
             )
         return self
 
@@ -45,7 +46,8 @@ class Request(Form):
 class TaskSpec(Form):
     """A task: a program, what each replica of it needs, and where it may run.
 
-    ``argv`` is executed as it stands, never through a shell. All replicas of a task start together or not
+    ``argv`` is executed as it stands, never through a shell. All replicas of a task start together
+    or not
     at all (``min_replicas``, default all).
     """
 
@@ -60,7 +62,9 @@ class TaskSpec(Form):
     min_replicas: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
     request: Request = Request()
     gpu_models: Annotated[tuple[Label, ...], Field(max_length=64)] = ()
-    node_selector: Annotated[dict[Label, Annotated[tuple[Label, ...], Field(max_length=256)]], Field(max_length=64)] = {}
+    node_selector: Annotated[
+        dict[Label, Annotated[tuple[Label, ...], Field(max_length=256)]], Field(max_length=64)
+    ] = {}
     pack_within: Label | None = None
     spread_over: Label | None = None
     separate_from: Annotated[tuple[Id, ...], Field(max_length=256)] = ()
@@ -78,7 +82,9 @@ class TaskSpec(Form):
         if self.min_replicas is not None and self.min_replicas > self.replicas:
             faults.append(f"min_replicas {self.min_replicas} is more than replicas {self.replicas}")
         if self.kind is Kind.SERVICE and self.replicas > 1:
-            faults.append(f"a service has one replica, not {self.replicas}: submit it once a replica")
+            faults.append(
+                f"a service has one replica, not {self.replicas}: submit it once a replica"
+            )
         if faults:
             raise ValueError("; ".join(faults))
         return self

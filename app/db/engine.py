@@ -1,7 +1,9 @@
 """Connections and transactions.
 
-A writer says so before it reads: on SQLite its transaction begins IMMEDIATE, because one that starts as a
-reader and turns into a writer fails or overwrites (in a measurement the driver's default handling lost 52 of
+A writer says so before it reads: on SQLite its transaction begins IMMEDIATE, because one that
+starts as a
+reader and turns into a writer fails or overwrites (in a measurement the driver's default handling
+lost 52 of
 80 concurrent updates, BEGIN IMMEDIATE none).
 """
 
@@ -12,7 +14,12 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 _BUSY_TIMEOUT_MS = 10_000
@@ -21,7 +28,8 @@ _PLAN_LOCK = 0x57_0A_91
 
 
 class Database:
-    """One database: short read transactions beside each other, write transactions as the dialect allows."""
+    """One database: short read transactions beside each other, write transactions as the dialect
+    allows."""
 
     def __init__(self, url: str) -> None:
         self.url = with_driver(url)
@@ -35,12 +43,14 @@ class Database:
         self._writer = async_sessionmaker(
             self.engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False
         )
-        # SQLite lets one writer in at a time and makes the others poll; queueing here is fair and costs nothing.
+        # SQLite lets one writer in at a time and makes the others poll; queueing here is fair and
+        # costs nothing.
         self._one_writer = asyncio.Lock() if self.is_sqlite else None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that sees one state of the database. Never held over network, solve or sleep."""
+        """A session that sees one state of the database. Never held over network, solve or
+        sleep."""
         async with self._reader() as session:
             if not self.is_sqlite:
                 await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -50,12 +60,15 @@ class Database:
     async def write(self, *, plan_commit: bool = False) -> AsyncIterator[AsyncSession]:
         """A session that commits when the block ends well and rolls back when it doesn't.
 
-        ``plan_commit``: this transaction re-checks a plan against what it reads, so no other may do the same
+        ``plan_commit``: this transaction re-checks a plan against what it reads, so no other may do
+        the same
         at the same time (SQLite's writers are alone anyway).
         """
         async with self._one_writer or nullcontext(), self._writer() as session, session.begin():
             if plan_commit and not self.is_sqlite:
-                await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PLAN_LOCK})
+                await session.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PLAN_LOCK}
+                )
             yield session
 
     async def ping(self) -> None:
@@ -104,6 +117,8 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+        connection.exec_driver_sql(
+            f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}"
+        )
 
     return engine

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import migrations
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+import migrations
 from app.db.engine import Database
 
 _MIGRATION_LOCK = 0x57_0A_92
@@ -23,11 +23,14 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 async def upgrade(database: Database) -> tuple[str | None, str]:
-    """Apply what is missing; gives the revision before and after. Two services may start at once."""
+    """Apply what is missing; gives the revision before and after. Two services may start at
+    once."""
     async with database.write() as session:
         connection = await session.connection()
         if not database.is_sqlite:
-            await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            await session.execute(
+                text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
+            )
         return await connection.run_sync(_upgrade)
 
 

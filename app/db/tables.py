@@ -1,6 +1,7 @@
 """All rows. Which device is in use is derived from the allocations, never kept a second time.
 
-Rows that change carry ``row_version``, which SQLAlchemy compares and sets with every update: a write on top of
+Rows that change carry ``row_version``, which SQLAlchemy compares and sets with every update: a
+write on top of
 a newer row raises ``StaleDataError`` instead of undoing it.
 """
 
@@ -35,11 +36,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: Instant, dict[str, Any]: Document, list[Any]: Document}  # noqa: RUF012
+    type_annotation_map = {datetime: Instant, dict[str, Any]: Document, list[Any]: Document}
 
 
 class Node(Base):
-    """A machine with an agent. Its lease is kept in memory (app/leases): a restarted service renews them all."""
+    """A machine with an agent. Its lease is kept in memory (app/leases): a restarted service renews
+    them all."""
 
     __tablename__ = "nodes"
 
@@ -70,11 +72,12 @@ class Node(Base):
         back_populates="node", order_by="Device.index", cascade="all, delete-orphan"
     )
 
-    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": row_version}
 
 
 class Device(Base):
-    """An accelerator of a node. One that the node no longer reports stays, unhealthy, while tasks hold it."""
+    """An accelerator of a node. One that the node no longer reports stays, unhealthy, while tasks
+    hold it."""
 
     __tablename__ = "devices"
 
@@ -94,7 +97,7 @@ class Device(Base):
     node: Mapped[Node] = relationship(back_populates="devices")
 
     __table_args__ = (UniqueConstraint("node_id", "uuid"),)
-    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": row_version}
 
 
 class Task(Base):
@@ -112,7 +115,8 @@ class Task(Base):
     generation: Mapped[int] = mapped_column(Integer, default=0)
     """The number of attempts so far: each placement of the task is one."""
     failures: Mapped[int] = mapped_column(Integer, default=0)
-    """Attempts that failed by themselves; ``max_restarts`` bounds them. A lost node doesn't count."""
+    """Attempts that failed by themselves; ``max_restarts`` bounds them. A lost node doesn't
+    count."""
     cancelled: Mapped[bool] = mapped_column(default=False)
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it failed, was cancelled or waits again, for a person."""
@@ -130,11 +134,12 @@ class Task(Base):
     )
 
     __table_args__ = (Index("ix_tasks_queue_state", "queue", "state"),)
-    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": row_version}
 
 
 class Allocation(Base):
-    """One replica of a task on one node: ``phase`` is what we want of it, ``state`` what its agent last saw.
+    """One replica of a task on one node: ``phase`` is what we want of it, ``state`` what its agent
+    last saw.
 
     It holds its devices until its state is final; the lease on them is the node's.
     """
@@ -171,7 +176,7 @@ class Allocation(Base):
         Index("ix_allocations_node_id_state", "node_id", "state"),
         Index("ix_allocations_state", "state"),
     )
-    __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": row_version}
 
 
 class Plan(Base):
@@ -220,7 +225,8 @@ class LogChunk(Base):
 
 
 class IdempotencyKey(Base):
-    """A key that a client sent with a submission: the same key gives the same task, never a second one."""
+    """A key that a client sent with a submission: the same key gives the same task, never a second
+    one."""
 
     __tablename__ = "idempotency_keys"
 
@@ -230,7 +236,8 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
-# Samples: wide rows, no ORM on this path (executemany of tuples: 250,000 rows/s; ORM objects: 12,000), and
+# Samples: wide rows, no ORM on this path (executemany of tuples: 250,000 rows/s; ORM objects:
+# 12,000), and
 # time first in the key, so that a new row lands at the end of the tree.
 host_samples = Table(
     "host_samples",

@@ -14,17 +14,19 @@ Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware datetime, kept as milliseconds since 1970 UTC: sorts, compares and migrates alike everywhere."""
+    """An aware datetime, kept as milliseconds since 1970 UTC: sorts, compares and migrates alike
+    everywhere."""
 
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+    # SQLAlchemy passes the dialect by name: the argument keeps its name.
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError(f"a time without a zone can't be stored: {value!r}")
         return round(value.timestamp() * 1000)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)

@@ -1,0 +1,1 @@
+"""What the service does by itself: each loop has ``tick``, and a runner that calls it."""

@@ -44,7 +44,8 @@ class Latest(BaseModel):
 
 
 class Columns(BaseModel):
-    """Made for charts: ``columns["time"]`` (milliseconds since 1970) beside one list a metric, all of one length."""
+    """Made for charts: ``columns["time"]`` (milliseconds since 1970) beside one list a metric, all
+    of one length."""
 
     columns: dict[str, list[float | None]]
 

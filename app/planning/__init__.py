@@ -1,0 +1,1 @@
+"""Planning: snapshot -> problem -> plan -> commit. The only feature that knows the solver."""

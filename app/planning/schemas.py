@@ -10,13 +10,14 @@ class PlanSummary(BaseModel):
     id: str
     created_at: datetime
     trigger: str
-    """What asked for this round, such as ``submitted`` or ``node_lost``."""
+    """``start`` (of the service) or ``change`` (a submission, an end, a node come or gone)."""
     status: str
     digest: str
     pending: int
     placed: int
     rejected: int
-    """Placements that no longer held when the plan was committed; the next round places them anew."""
+    """Placements that no longer held when the plan was committed; the next round places them
+    anew."""
     seconds: float
 
 

@@ -1,0 +1,1 @@
+"""The history of tasks and nodes, as people read it."""

@@ -1,0 +1,56 @@
+"""What happened to tasks and nodes: one row each, in order, for people."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.tables import Event
+
+
+class EventKind(StrEnum):
+    TASK_SUBMITTED = "task_submitted"
+    TASK_PLACED = "task_placed"
+    TASK_RUNNING = "task_running"
+    TASK_SUCCEEDED = "task_succeeded"
+    TASK_FAILED = "task_failed"
+    TASK_CANCELLED = "task_cancelled"
+    TASK_REQUEUED = "task_requeued"
+    TASK_STOPPING = "task_stopping"
+    NODE_JOINED = "node_joined"
+    NODE_CHANGED = "node_changed"
+    NODE_UNREACHABLE = "node_unreachable"
+    NODE_READY = "node_ready"
+    NODE_LOST = "node_lost"
+    NODE_REMOVED = "node_removed"
+    NODE_CORDONED = "node_cordoned"
+    NODE_UNCORDONED = "node_uncordoned"
+    PLAN_REJECTED = "plan_rejected"
+
+
+def record(
+    session: AsyncSession,
+    *,
+    at: datetime,
+    kind: EventKind,
+    message: str,
+    task_id: str | None = None,
+    node: str | None = None,
+) -> None:
+    """Add an event to the transaction of what it tells of: neither is ever there without the
+    other."""
+    session.add(Event(at=at, kind=kind.value, message=message, task_id=task_id, node=node))
+
+
+async def after_id(
+    session: AsyncSession, *, after: int, limit: int, task: str | None, node: str | None
+) -> Sequence[Event]:
+    """What happened after an event's id, in order."""
+    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    if task is not None:
+        query = query.where(Event.task_id == task)
+    if node is not None:
+        query = query.where(Event.node == node)
+    return (await session.scalars(query)).all()

@@ -1,0 +1,59 @@
+"""Is it alive, is it ready, and its numbers for Prometheus."""
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from pydantic import BaseModel
+from sqlalchemy import func, select
+
+from app.db.tables import Allocation, Device, Node, Plan, Task
+from app.deps import Ctx, loopback_or_user
+
+router = APIRouter(tags=["health"], dependencies=[Depends(loopback_or_user)])
+
+
+class Health(BaseModel):
+    status: str
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz")
+async def readyz(ctx: Ctx) -> Health:
+    """The database answers too."""
+    await ctx.database.ping()
+    return Health(status="ready")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(ctx: Ctx) -> Response:
+    """Prometheus text."""
+    registry = CollectorRegistry()
+    async with ctx.database.read() as session:
+        for name, about, column in (
+            ("stowplan_tasks", "Tasks by state.", Task.state),
+            ("stowplan_nodes", "Nodes by state.", Node.state),
+            ("stowplan_allocations", "Allocations by state.", Allocation.state),
+        ):
+            gauge = Gauge(name, about, ["state"], registry=registry)
+            for state, count in await session.execute(
+                select(column, func.count()).group_by(column)
+            ):
+                gauge.labels(state=state).set(count)
+        devices = Gauge(
+            "stowplan_devices", "Devices.", ["model", "healthy", "simulated"], registry=registry
+        )
+        kinds = (Device.model, Device.healthy, Device.simulated)
+        for model, healthy, simulated, count in await session.execute(
+            select(*kinds, func.count()).group_by(*kinds)
+        ):
+            devices.labels(
+                model=model, healthy=str(healthy).lower(), simulated=str(simulated).lower()
+            ).set(count)
+        last = await session.scalar(select(Plan.seconds).order_by(Plan.id.desc()).limit(1))
+    if last is not None:
+        Gauge("stowplan_plan_seconds", "Time that the last plan took.", registry=registry).set(last)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,60 @@
+"""What agents say and ask."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response, status
+from pydantic import BaseModel, ConfigDict
+
+from app import signals
+from app.db.tables import Node
+from app.deps import Agent, Ctx, body, documented
+from app.leases import desired, service
+from protocol.desired import DesiredSet
+from protocol.report import Report, ReportAck
+
+router = APIRouter(prefix="/agent/v1", tags=["agents"])
+
+
+class DesiredQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    revision: Annotated[int, Query(ge=-1, le=2**53)] = -1
+    wait: Annotated[float, Query(ge=0, le=50, allow_inf_nan=False)] = 0.0
+
+
+@router.post("/report", openapi_extra=documented(Report))
+async def report(
+    ctx: Ctx, agent: Agent, form: Annotated[Report, Depends(body(Report))]
+) -> ReportAck:
+    """Renews the node's lease, and says what it runs and measures."""
+    async with ctx.database.write() as session:
+        applied = await service.apply_report(ctx, session, agent, form)
+    ctx.heartbeats.heard(agent.id, ctx.clock.monotonic())
+    ctx.signals.notify(*applied.topics)
+    return ReportAck(
+        seq=form.seq,
+        duplicate=applied.duplicate,
+        lease_seconds=ctx.settings.lease_seconds,
+        report_interval_seconds=ctx.settings.report_interval_seconds,
+        revision=applied.revision,
+        settled=tuple(applied.settled),
+    )
+
+
+@router.get("/desired", response_model=DesiredSet, responses={204: {"description": "Nothing new."}})
+async def desired_set(
+    ctx: Ctx, agent: Agent, query: Annotated[DesiredQuery, Query()]
+) -> DesiredSet | Response:
+    """All that the node is to run, once it differs from ``revision``; 204 after ``wait`` seconds
+    without."""
+    deadline = ctx.clock.monotonic() + min(query.wait, ctx.settings.desired_wait_seconds_max)
+    while True:
+        ticket = ctx.signals.ticket(signals.node_topic(agent.id))
+        async with ctx.database.read() as session:
+            node = await session.get_one(Node, agent.id)
+            if node.revision != query.revision:
+                return await desired.desired_set(session, node)
+        remaining = deadline - ctx.clock.monotonic()
+        if remaining <= 0 or ctx.signals.closed:
+            return Response(status_code=status.HTTP_204_NO_CONTENT)
+        await signals.wait(ticket, remaining)

@@ -1,0 +1,244 @@
+"""What a report changes. Everything in it is in one transaction: applied once, or not at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from app import signals
+from app.allocations.states import AllocationState
+from app.db.tables import Allocation, Node, Task
+from app.deps import Context, NodePrincipal
+from app.errors import ForbiddenError
+from app.events.service import EventKind, record
+from app.metrics import service as metrics
+from app.nodes.service import apply_inventory, require_version
+from app.nodes.states import NodeState
+from app.tasks import service as tasks
+from protocol import report as wire
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a report has come to: the answer's parts, and whom to wake once it's committed."""
+
+    duplicate: bool = False
+    revision: int = 0
+    settled: list[str] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+
+
+async def apply_report(
+    ctx: Context, session: AsyncSession, principal: NodePrincipal, report: wire.Report
+) -> Applied:
+    require_version(report.version)
+    if report.node != principal.name:
+        raise ForbiddenError(f"this is the token of node {principal.name!r}, not {report.node!r}")
+    applied = Applied()
+    node = await session.get_one(Node, principal.id, options=[selectinload(Node.devices)])
+    applied.duplicate = not await _is_news(ctx, session, node.id, report)
+    rows = await _rows(session, node.id, report.allocations)
+    if not applied.duplicate:
+        _greet(ctx, session, node, applied)
+        if report.inventory is not None:
+            _note_inventory(ctx, session, node, report, applied)
+        await _apply_allocations(ctx, session, rows, report.allocations, applied)
+        await metrics.store(
+            session,
+            node_id=node.id,
+            host=report.host,
+            devices=report.devices,
+            is_sqlite=ctx.database.is_sqlite,
+        )
+        await session.flush()
+    applied.settled = _settled(rows, report.allocations)
+    applied.revision = await session.scalar(select(Node.revision).where(Node.id == node.id)) or 0
+    return applied
+
+
+async def _is_news(ctx: Context, session: AsyncSession, node_id: int, report: wire.Report) -> bool:
+    """Advance the node's (epoch, seq); False for a report that was seen, or overtaken, before."""
+    result = await session.execute(
+        update(Node)
+        .where(
+            Node.id == node_id,
+            or_(Node.epoch.is_(None), Node.epoch != report.epoch, Node.seq < report.seq),
+        )
+        .values(epoch=report.epoch, seq=report.seq, last_seen_at=ctx.clock.now())
+        .execution_options(synchronize_session=False)
+    )
+    return result.rowcount == 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _greet(ctx: Context, session: AsyncSession, node: Node, applied: Applied) -> None:
+    if node.state != NodeState.READY:
+        record(
+            session,
+            at=ctx.clock.now(),
+            kind=EventKind.NODE_READY,
+            node=node.name,
+            message=f"speaks again (was {node.state})",
+        )
+        node.state = NodeState.READY
+        applied.topics |= {signals.PLANNING, signals.EVENTS}
+
+
+def _note_inventory(
+    ctx: Context, session: AsyncSession, node: Node, report: wire.Report, applied: Applied
+) -> None:
+    assert report.inventory is not None  # noqa: S101 - the caller looked
+    before = {device.uuid: device.fault for device in node.devices}
+    apply_inventory(node, report.inventory)
+    changed = [
+        f"GPU {device.index} {device.fault or 'is healthy'}"
+        for device in node.devices
+        if before.get(device.uuid, "") != device.fault
+    ]
+    if changed:
+        record(
+            session,
+            at=ctx.clock.now(),
+            kind=EventKind.NODE_CHANGED,
+            node=node.name,
+            message="; ".join(changed),
+        )
+    applied.topics |= {signals.PLANNING, signals.EVENTS}
+
+
+async def _rows(
+    session: AsyncSession, node_id: int, reports: Sequence[wire.AllocationReport]
+) -> dict[str, Allocation]:
+    """The node's own allocations among those reported: of others it may not speak."""
+    if not reports:
+        return {}
+    query = (
+        select(Allocation)
+        .where(Allocation.id.in_([r.id for r in reports]), Allocation.node_id == node_id)
+        .options(selectinload(Allocation.task).selectinload(Task.allocations))
+    )
+    return {row.id: row for row in await session.scalars(query)}
+
+
+async def _apply_allocations(
+    ctx: Context,
+    session: AsyncSession,
+    rows: dict[str, Allocation],
+    reports: Sequence[wire.AllocationReport],
+    applied: Applied,
+) -> None:
+    touched: dict[str, Task] = {}
+    for report in reports:
+        row = rows.get(report.id)
+        if row is None or row.generation != report.generation:
+            continue  # it was given up: absent from the desired set, the agent stops and forgets it
+        if AllocationState(row.state).final:
+            continue
+        if _apply(row, report):
+            touched[row.task_id] = row.task
+            applied.topics.add(signals.log_topic(row.id))
+    for task in touched.values():
+        nodes = await tasks.settle(ctx, session, task)
+        applied.topics |= {signals.node_topic(node) for node in nodes}
+    if touched:
+        applied.topics |= {signals.PLANNING, signals.TASKS, signals.EVENTS}
+
+
+def _apply(row: Allocation, report: wire.AllocationReport) -> bool:
+    """Take over what the agent saw; False when nothing is new."""
+    state = _state(report)
+    if state.rank < AllocationState(row.state).rank:
+        return False
+    before = (row.state, row.port, row.pid)
+    row.state = state
+    row.port = report.port or row.port
+    row.pid = report.pid or row.pid
+    if report.started_at_ms is not None:
+        row.started_at = _time(report.started_at_ms)
+    if report.exit is not None and state.final:
+        row.exit_code = report.exit.code
+        row.exit_signal = report.exit.signal
+        row.ended_at = _time(report.exit.at_ms)
+        row.reason = report.exit.reason or _exit_in_words(report.exit)
+    return before != (row.state, row.port, row.pid)
+
+
+def _state(report: wire.AllocationReport) -> AllocationState:
+    match report.state:
+        case wire.AllocationState.READY:
+            return AllocationState.READY
+        case wire.AllocationState.RUNNING:
+            return AllocationState.RUNNING
+        case wire.AllocationState.STOPPING:
+            return AllocationState.STOPPING
+        case wire.AllocationState.EXITED:
+            return _outcome(report.exit)
+
+
+def _outcome(end: wire.Exit | None) -> AllocationState:
+    if end is None or end.lost:
+        return AllocationState.LOST
+    if end.stopped:
+        # Also with exit code 0: a task that saved its checkpoint when told to stop hasn't finished
+        # its work.
+        return AllocationState.STOPPED
+    return AllocationState.SUCCEEDED if end.code == 0 else AllocationState.FAILED
+
+
+def _exit_in_words(end: wire.Exit) -> str:
+    if end.signal is not None:
+        return f"ended by signal {end.signal}"
+    return "" if end.code in {0, None} else f"exit code {end.code}"
+
+
+def _time(milliseconds: int) -> datetime:
+    # A node whose clock is far off must not make the service fail: such a time is pinned to what
+    # can be kept.
+    return datetime.fromtimestamp(min(milliseconds, 253_402_300_799_000) / 1000, UTC)
+
+
+def _settled(rows: dict[str, Allocation], reports: Sequence[wire.AllocationReport]) -> list[str]:
+    """Exits that are recorded for good, or that nobody waits for any more."""
+    return [
+        report.id
+        for report in reports
+        if report.state is wire.AllocationState.EXITED
+        and (
+            (row := rows.get(report.id)) is None
+            or row.generation != report.generation
+            or AllocationState(row.state).final
+        )
+    ]
+
+
+async def lose(ctx: Context, session: AsyncSession, node: Node) -> set[str]:
+    """The node's lease has run out: what it held is lost, and its tasks may be placed elsewhere."""
+    node.state = NodeState.LOST
+    record(
+        session,
+        at=ctx.clock.now(),
+        kind=EventKind.NODE_LOST,
+        node=node.name,
+        message="its lease has run out; it has stopped its tasks by itself",
+    )
+    topics = {signals.PLANNING, signals.TASKS, signals.EVENTS}
+    rows = (
+        await session.scalars(
+            select(Allocation)
+            .where(Allocation.node_id == node.id)
+            .options(selectinload(Allocation.task).selectinload(Task.allocations))
+        )
+    ).all()
+    touched: dict[str, Task] = {}
+    for row in rows:
+        if not AllocationState(row.state).final:
+            row.state = AllocationState.LOST
+            row.ended_at = ctx.clock.now()
+            row.reason = f"node {node.name} was lost"
+            touched[row.task_id] = row.task
+            topics.add(signals.log_topic(row.id))
+    for task in touched.values():
+        topics |= {signals.node_topic(n) for n in await tasks.settle(ctx, session, task)}
+    return topics

@@ -1,0 +1,192 @@
+"""Puts the service together, and serves it."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import health, log, openapi, problems
+from app.auth import load_credentials, write_private
+from app.clock import Clock, SystemClock
+from app.db.engine import Database
+from app.db.migrate import upgrade
+from app.deps import Context
+from app.events import routes as events
+from app.heartbeats import Heartbeats
+from app.ids import Ids, TimeOrderedIds
+from app.leases import routes as leases
+from app.limits import BodyLimit
+from app.loops.nodes import NodesLoop
+from app.loops.planning import PlanningLoop
+from app.loops.retention import RetentionLoop
+from app.loops.runner import Runner
+from app.metrics import routes as metrics
+from app.nodes import routes as nodes
+from app.planning import routes as planning
+from app.planning.child import SolverPool
+from app.planning.service import Planner
+from app.settings import Settings
+from app.signals import Signals
+from app.tasks import routes as tasks
+
+_SHUTDOWN_SECONDS = 5
+_log = log.get("main")
+
+
+def create_app(
+    settings: Settings, *, clock: Clock | None = None, ids: Ids | None = None
+) -> FastAPI:
+    """The service as an ASGI application. Starting it migrates the database and starts the
+    loops."""
+    clock = clock or SystemClock()
+    settings.home_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    context = Context(
+        settings=settings,
+        clock=clock,
+        ids=ids or TimeOrderedIds(clock),
+        database=Database(settings.resolved_database_url),
+        credentials=load_credentials(settings),
+        signals=Signals(),
+        heartbeats=Heartbeats(clock.monotonic()),
+    )
+    app = FastAPI(
+        title="Stowplan",
+        version=version("stowplan"),
+        lifespan=_lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.state.solvers = SolverPool(settings.solve_concurrency)
+    for router in (
+        nodes.router,
+        tasks.router,
+        planning.router,
+        metrics.router,
+        events.router,
+        nodes.agent_router,
+        tasks.agent_router,
+        leases.router,
+        health.router,
+    ):
+        app.include_router(router)
+    app.add_middleware(
+        BodyLimit,
+        bytes_max=settings.body_bytes_max,
+        exceptions={planning.SOLVE_PATH: settings.solve_body_bytes_max},
+    )
+    problems.install(app)
+    openapi.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    solvers: SolverPool = app.state.solvers
+    before, after = await upgrade(context.database)
+    if before != after:
+        _log.info("migrated", before=before, after=after)
+    planner = Planner(context, solvers.planning)
+    runner = Runner(
+        [
+            PlanningLoop(planner, context.settings.plan_debounce_seconds),
+            NodesLoop(context),
+            RetentionLoop(context),
+        ],
+        context.signals,
+    )
+    warming = asyncio.create_task(solvers.planning.warm())
+    runner.start()
+    try:
+        yield
+    finally:
+        context.signals.close()
+        await runner.stop()
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        await solvers.close()
+        await context.database.close()
+
+
+class _Server(uvicorn.Server):
+    """Wakes the held requests when it's told to stop: they would otherwise keep it alive until they
+    time out."""
+
+    def __init__(self, config: uvicorn.Config, signals: Signals) -> None:
+        super().__init__(config)
+        self._signals = signals
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._signals.close)
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Port 0 takes any free one; the file ``server.url`` says where
+    we are."""
+    log.configure(settings.log_level)
+    app = create_app(settings)
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        _log.error("cannot_listen", host=settings.host, port=settings.port, reason=str(error))
+        return 1
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    write_private(settings.home_dir / "server.url", url + "\n")
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            server_header=False,
+        ),
+        app.state.context.signals,
+    )
+    _log.info("serving", url=url, home=str(settings.home_dir), database=_shown_database(app))
+    _stay_calm(server)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _stay_calm(server: uvicorn.Server) -> None:
+    """Once it has stopped in good order uvicorn raises the signal again: let that one pass."""
+
+    def handle(sig: int, _frame: FrameType | None) -> None:
+        if not server.should_exit:
+            raise SystemExit(128 + sig)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def _shown_database(app: FastAPI) -> str:
+    """Without the password."""
+    return app.state.context.database.url.render_as_string(hide_password=True)
+
+
+def main() -> None:
+    """`python -m app.main`: settings from the environment alone."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    raise SystemExit(serve(Settings()))
+
+
+if __name__ == "__main__":
+    main()

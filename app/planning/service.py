@@ -1,0 +1,185 @@
+"""A planning round, and the plans that were made."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+
+from app import log, signals
+from app.db.tables import Plan as PlanRow
+from app.deps import Context
+from app.errors import Fault, InvalidInputError, NotFoundError, OverloadedError, ServiceError
+from app.planning.child import SolverPool, SolverProcess
+from app.planning.commit import commit
+from app.planning.documents import parse_plan
+from app.planning.snapshot import Snapshot, take
+from solver.plan import Plan
+from solver.problem import Budget
+from solver.replay import canonical_bytes, digest
+
+_log = log.get("planning")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What came of a round. ``again``: something didn't hold, so the next round shouldn't wait for
+    news."""
+
+    plan_id: str
+    placed: int
+    rejected: int
+
+    @property
+    def again(self) -> bool:
+        return self.rejected > 0
+
+
+class Planner:
+    """Runs rounds, one after another, and remembers the last question so as not to ask it twice."""
+
+    def __init__(self, ctx: Context, solver: SolverProcess) -> None:
+        self._ctx = ctx
+        self._solver = solver
+        self._answered: str | None = None
+
+    async def run(self, trigger: str) -> Round | None:
+        """Snapshot, plan, commit. None when nothing waits, or nothing has changed since the last
+        round."""
+        settings = self._ctx.settings
+        budget = Budget(
+            seconds=settings.plan_seconds,
+            workers=settings.plan_workers,
+            max_moves=0,  # agents can't move a running task yet
+        )
+        async with self._ctx.database.read() as session:
+            snapshot = await take(session, budget)
+        question = digest(snapshot.problem)
+        if not snapshot.pending or question == self._answered:
+            return None
+        problem = canonical_bytes(snapshot.problem)
+        answer = await self._ask(problem)
+        if answer is None:
+            return None
+        done = await self._commit(trigger, snapshot, problem, answer)
+        # What was placed or rejected changes the next question by itself; what waits in vain
+        # doesn't.
+        self._answered = question
+        return done
+
+    async def _ask(self, problem: bytes) -> bytes | None:
+        try:
+            return await self._solver.solve(problem, self._ctx.settings.plan_seconds)
+        except ServiceError as error:
+            _log.error(
+                "round_failed", reason=error.detail, faults=[f.as_json() for f in error.faults]
+            )
+            return None
+
+    async def _commit(
+        self, trigger: str, snapshot: Snapshot, problem: bytes, answer: bytes
+    ) -> Round:
+        ctx = self._ctx
+        plan = parse_plan(answer)
+        plan_id = ctx.ids.new("p")
+        async with ctx.database.write(plan_commit=True) as session:
+            done = await commit(ctx, session, problem=snapshot.problem, plan=plan, plan_id=plan_id)
+            session.add(
+                PlanRow(
+                    id=plan_id,
+                    created_at=ctx.clock.now(),
+                    trigger=trigger,
+                    status=plan.status.value,
+                    digest=plan.stats.digest,
+                    problem=zlib.compress(problem),
+                    plan=zlib.compress(answer),
+                    pending=len(snapshot.pending),
+                    placed=len(done.placed),
+                    rejected=len(done.rejected),
+                    seconds=plan.stats.seconds,
+                )
+            )
+        ctx.signals.notify(
+            signals.TASKS, signals.EVENTS, *(signals.node_topic(node) for node in done.nodes)
+        )
+        _log.info(
+            "round",
+            plan=plan_id,
+            trigger=trigger,
+            status=plan.status.value,
+            pending=len(snapshot.pending),
+            placed=len(done.placed),
+            rejected=len(done.rejected),
+            seconds=round(plan.stats.seconds, 3),
+            gap=_largest_gap(plan),
+        )
+        return Round(plan_id=plan_id, placed=len(done.placed), rejected=len(done.rejected))
+
+
+def _largest_gap(plan: Plan) -> float:
+    return max((term.gap for term in plan.objective), default=0.0)
+
+
+async def solve(ctx: Context, pool: SolverPool, data: bytes) -> bytes:
+    """A user's own problem, as the contract has it. Nothing of it is stored."""
+    if pool.waiting >= ctx.settings.solve_queue:
+        raise OverloadedError(
+            f"{pool.waiting} problems are waiting to be solved already", retry_after_seconds=5
+        )
+    seconds = _budget_seconds(data)
+    allowed = ctx.settings.solve_seconds_max
+    if seconds > allowed:
+        raise InvalidInputError(
+            "1 fault(s) in the problem",
+            faults=(
+                Fault(
+                    path="budget.seconds",
+                    value=seconds,
+                    reason=f"this service solves for at most {allowed:g} seconds",
+                ),
+            ),
+        )
+    return await pool.solve(data, seconds)
+
+
+def _budget_seconds(data: bytes) -> float:
+    """How long the problem may take by its own words; the child finds what else is wrong with
+    it."""
+    try:
+        seconds = json.loads(data)["budget"]["seconds"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Budget().seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        return Budget().seconds
+    return seconds
+
+
+async def page(session: AsyncSession, *, before: str | None, limit: int) -> Sequence[PlanRow]:
+    """Newest first, without their documents."""
+    query = (
+        select(PlanRow)
+        .options(defer(PlanRow.problem, raiseload=True), defer(PlanRow.plan, raiseload=True))
+        .order_by(PlanRow.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(PlanRow.id < before)
+    return (await session.scalars(query)).all()
+
+
+async def get(session: AsyncSession, plan_id: str) -> PlanRow:
+    row = await session.get(PlanRow, plan_id)
+    if row is None:
+        raise NotFoundError(f"no plan {plan_id!r}: old plans are dropped; see stowplan plans")
+    return row
+
+
+async def drop_oldest(session: AsyncSession, *, keep: int) -> None:
+    newest = await session.scalar(
+        select(PlanRow.id).order_by(PlanRow.id.desc()).offset(keep).limit(1)
+    )
+    if newest is not None:
+        await session.execute(delete(PlanRow).where(PlanRow.id <= newest))

@@ -1,0 +1,256 @@
+"""Tasks: submitting, finding, cancelling, and moving on when their replicas do."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import assert_never
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from app.allocations.service import bump_revision
+from app.allocations.states import AllocationState
+from app.db.tables import Allocation, IdempotencyKey, Node, Task
+from app.deps import Context
+from app.errors import Fault, InvalidInputError, NotFoundError
+from app.events.service import EventKind, record
+from app.tasks.admission import admission_faults
+from app.tasks.states import FINAL_TASK_STATES, Gang, Step, TaskState, next_step
+from protocol.desired import Phase
+from protocol.task import TaskSpec
+
+WITH_PLACES = (
+    selectinload(Task.allocations).selectinload(Allocation.node).selectinload(Node.devices)
+)
+
+
+async def submit(
+    ctx: Context, session: AsyncSession, spec: TaskSpec, idempotency_key: str | None
+) -> tuple[Task, bool]:
+    """The new task and True; or, for a key seen before, the task it made and False."""
+    request_digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    if idempotency_key is not None:
+        seen = await session.get(IdempotencyKey, idempotency_key)
+        if seen is not None:
+            if seen.request_digest != request_digest:
+                raise InvalidInputError(
+                    f"this Idempotency-Key belongs to another submission: task {seen.task_id}",
+                    faults=(
+                        Fault(
+                            path="Idempotency-Key",
+                            value=idempotency_key,
+                            reason="use a new key for a new task",
+                        ),
+                    ),
+                )
+            return await get(session, seen.task_id), False
+    faults = await admission_faults(session, spec)
+    if faults:
+        raise InvalidInputError(
+            f"{len(faults)} fault(s) in the task; nothing was stored", faults=tuple(faults)
+        )
+    now = ctx.clock.now()
+    task = Task(
+        id=ctx.ids.new("t"),
+        name=spec.name or name_from(spec.argv),
+        kind=spec.kind.value,
+        queue=spec.queue,
+        priority=spec.priority,
+        state=TaskState.PENDING,
+        spec=spec.model_dump(mode="json"),
+        generation=0,
+        failures=0,
+        cancelled=False,
+        reason="",
+        submitted_at=now,
+        allocations=[],
+    )
+    session.add(task)
+    await session.flush()
+    if idempotency_key is not None:
+        session.add(
+            IdempotencyKey(
+                key=idempotency_key, request_digest=request_digest, task_id=task.id, created_at=now
+            )
+        )
+    _tell(
+        ctx, session, task, EventKind.TASK_SUBMITTED, f"{task.name} submitted to queue {task.queue}"
+    )
+    return task, True
+
+
+def name_from(argv: Sequence[str]) -> str:
+    """A name for a task that was given none: its script's, or its program's."""
+    script = next((word for word in argv[1:] if word.endswith((".py", ".sh"))), argv[0])
+    stem = PurePosixPath(script).stem
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem)
+    return cleaned.lstrip("._-")[:63] or "task"
+
+
+async def get(session: AsyncSession, reference: str) -> Task:
+    """The task with this id, or else the newest one of this name."""
+    task = await session.scalar(select(Task).where(Task.id == reference).options(WITH_PLACES))
+    if task is None:
+        task = await session.scalar(
+            select(Task)
+            .where(Task.name == reference)
+            .order_by(Task.id.desc())
+            .limit(1)
+            .options(WITH_PLACES)
+        )
+    if task is None:
+        raise NotFoundError(f"no task has the id or name {reference!r}: see stowplan ps --all")
+    return task
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    before: str | None,
+    limit: int,
+    states: Sequence[str],
+    queue: str | None,
+    name: str | None,
+) -> Sequence[Task]:
+    """Newest first."""
+    query = select(Task).options(WITH_PLACES).order_by(Task.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Task.id < before)
+    if states:
+        query = query.where(Task.state.in_(states))
+    if queue is not None:
+        query = query.where(Task.queue == queue)
+    if name is not None:
+        query = query.where(Task.name == name)
+    return (await session.scalars(query)).all()
+
+
+async def unfinished(session: AsyncSession) -> Sequence[Task]:
+    """All tasks that wait or hold something, oldest first: what planning is about."""
+    query = (
+        select(Task)
+        .where(Task.state.not_in(FINAL_TASK_STATES))
+        .options(selectinload(Task.allocations))
+        .order_by(Task.id)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def cancel(ctx: Context, session: AsyncSession, reference: str) -> tuple[Task, set[int]]:
+    """Stop a task for good; gives the nodes whose desired set has changed."""
+    task = await get(session, reference)
+    if TaskState(task.state).final or task.cancelled:
+        return task, set()
+    task.cancelled = True
+    task.reason = "cancelled by a user"
+    if not live(task):
+        _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
+        return task, set()
+    return task, await settle(ctx, session, task)
+
+
+def current(task: Task) -> list[Allocation]:
+    """The replicas of the task's latest attempt."""
+    return [a for a in task.allocations if a.generation == task.generation]
+
+
+def live(task: Task) -> list[Allocation]:
+    """What the task holds: allocations of any attempt that aren't over."""
+    return [a for a in task.allocations if not AllocationState(a.state).final]
+
+
+async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
+    """Let the task take its next step, after a change to its replicas. Gives the nodes
+    concerned."""
+    replicas = current(task)
+    step = next_step(
+        Gang(
+            state=TaskState(task.state),
+            replicas=[AllocationState(a.state) for a in replicas],
+            cancelled=task.cancelled,
+            failures=task.failures,
+            max_restarts=task.spec["max_restarts"],
+        )
+    )
+    nodes: set[int] = set()
+    match step:
+        case Step.NOTHING:
+            pass
+        case Step.GO:
+            nodes = _want(replicas, Phase.RUN)
+        case Step.RUN:
+            task.state = TaskState.RUNNING
+            task.started_at = task.started_at or ctx.clock.now()
+            _tell(ctx, session, task, EventKind.TASK_RUNNING, f"{task.name} runs")
+        case Step.STOP_REST:
+            task.reason = task.reason or _first_failure(replicas)
+            task.state = TaskState.STOPPING
+            nodes = _want([a for a in replicas if not AllocationState(a.state).final], Phase.STOP)
+            _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {task.reason}")
+        case Step.SUCCEED:
+            task.reason = ""
+            _end(ctx, session, task, TaskState.SUCCEEDED, EventKind.TASK_SUCCEEDED)
+        case Step.CANCEL:
+            _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
+        case Step.FAIL:
+            task.failures += 1
+            task.reason = _first_failure(replicas)
+            _end(ctx, session, task, TaskState.FAILED, EventKind.TASK_FAILED)
+        case Step.RESTART:
+            task.failures += 1
+            _wait_again(ctx, session, task, _first_failure(replicas))
+        case Step.REQUEUE:
+            _wait_again(ctx, session, task, _first_failure(replicas))
+        case _:
+            assert_never(step)
+    await bump_revision(session, nodes)
+    return nodes
+
+
+def _want(replicas: Sequence[Allocation], phase: Phase) -> set[int]:
+    changed = [allocation for allocation in replicas if allocation.phase != phase]
+    for allocation in changed:
+        allocation.phase = phase
+    return {allocation.node_id for allocation in changed}
+
+
+def _first_failure(replicas: Sequence[Allocation]) -> str:
+    """The root cause: what ended first, and not by our order, brought the others down."""
+    ended = [
+        a
+        for a in replicas
+        if AllocationState(a.state).final and a.state != AllocationState.SUCCEEDED
+    ]
+    order = {AllocationState.LOST: 0, AllocationState.FAILED: 1, AllocationState.STOPPED: 2}
+    ended.sort(
+        key=lambda a: (order[AllocationState(a.state)], a.ended_at or a.assigned_at, a.replica)
+    )
+    if not ended:
+        return ""
+    first = ended[0]
+    who = f"replica {first.replica}: " if len(replicas) > 1 else ""
+    return f"{who}{first.reason or first.state}"
+
+
+def _wait_again(ctx: Context, session: AsyncSession, task: Task, reason: str) -> None:
+    task.state = TaskState.PENDING
+    task.started_at = None
+    task.waiting = None
+    task.reason = f"waits again: {reason}"
+    _tell(ctx, session, task, EventKind.TASK_REQUEUED, f"{task.name} {task.reason}")
+
+
+def _end(
+    ctx: Context, session: AsyncSession, task: Task, state: TaskState, kind: EventKind
+) -> None:
+    task.state = state
+    task.waiting = None
+    task.finished_at = ctx.clock.now()
+    _tell(
+        ctx, session, task, kind, f"{task.name} {state}{f': {task.reason}' if task.reason else ''}"
+    )
+
+
+def _tell(ctx: Context, session: AsyncSession, task: Task, kind: EventKind, message: str) -> None:
+    record(session, at=ctx.clock.now(), kind=kind, message=message, task_id=task.id)

@@ -1,0 +1,146 @@
+"""Rows to what the API says of them."""
+
+from datetime import datetime
+from typing import Any
+
+from app.allocations.states import AllocationState
+from app.db.tables import Allocation, Plan, Task
+from app.tasks.schemas import AllocationView, DeviceRef, Fix, PlanRef, Reason, TaskView, Why
+from app.tasks.service import current
+from app.tasks.states import TaskState
+from protocol.task import TaskSpec
+
+
+def task_view(task: Task, now: datetime) -> TaskView:
+    replicas = current(task)
+    return TaskView(
+        id=task.id,
+        name=task.name,
+        kind=task.kind,
+        queue=task.queue,
+        priority=task.priority,
+        state=task.state,
+        reason=task.reason,
+        generation=task.generation,
+        failures=task.failures,
+        submitted_at=task.submitted_at,
+        started_at=task.started_at,
+        finished_at=task.finished_at,
+        running_seconds=_running_seconds(replicas, now),
+        allocations=[allocation_view(allocation) for allocation in replicas],
+        plan=task.plan_id,
+        spec=TaskSpec.model_validate(task.spec, strict=False),
+    )
+
+
+def allocation_view(allocation: Allocation) -> AllocationView:
+    devices = {device.uuid: device for device in allocation.node.devices}
+    reachable = allocation.port is not None and allocation.state == AllocationState.RUNNING
+    return AllocationView(
+        id=allocation.id,
+        replica=allocation.replica,
+        rank=allocation.rank,
+        generation=allocation.generation,
+        node=allocation.node.name,
+        devices=[
+            DeviceRef(
+                uuid=uuid,
+                index=devices[uuid].index if uuid in devices else None,
+                model=devices[uuid].model if uuid in devices else None,
+                simulated=uuid in devices and devices[uuid].simulated,
+            )
+            for uuid in allocation.devices
+        ],
+        phase=allocation.phase,
+        state=allocation.state,
+        port=allocation.port,
+        endpoint=f"{allocation.node.address}:{allocation.port}" if reachable else None,
+        pid=allocation.pid,
+        exit_code=allocation.exit_code,
+        exit_signal=allocation.exit_signal,
+        reason=allocation.reason,
+        assigned_at=allocation.assigned_at,
+        started_at=allocation.started_at,
+        ended_at=allocation.ended_at,
+    )
+
+
+def _running_seconds(replicas: list[Allocation], now: datetime) -> float | None:
+    starts = [a.started_at for a in replicas if a.started_at is not None]
+    if not starts:
+        return None
+    over = all(AllocationState(a.state).final for a in replicas)
+    ends = [a.ended_at for a in replicas if a.ended_at is not None]
+    end = max(ends) if over and ends else now
+    return max((end - min(starts)).total_seconds(), 0.0)
+
+
+def why(task: Task, plan: Plan | None) -> Why:
+    """Where a task is and why, in words and in codes."""
+    waiting = task.waiting or {}
+    reasons = [Reason(**_known(reason, Reason)) for reason in waiting.get("reasons", [])]
+    fixes = [Fix(**_known(fix, Fix)) for fix in waiting.get("fixes", [])]
+    replicas = [allocation_view(allocation) for allocation in current(task)]
+    pending = task.state == TaskState.PENDING
+    return Why(
+        task=task.id,
+        name=task.name,
+        state=task.state,
+        text=_in_words(task, [] if pending else replicas, reasons, fixes, plan),
+        reasons=reasons if pending else [],
+        fixes=fixes if pending else [],
+        allocations=[] if pending else replicas,
+        plan=None
+        if plan is None
+        else PlanRef(
+            id=plan.id, created_at=plan.created_at, status=plan.status, digest=plan.digest
+        ),
+    )
+
+
+def _known(document: dict[str, Any], form: type[Reason] | type[Fix]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name in form.model_fields}
+
+
+def _in_words(
+    task: Task,
+    replicas: list[AllocationView],
+    reasons: list[Reason],
+    fixes: list[Fix],
+    plan: Plan | None,
+) -> str:
+    places = ", ".join(_place(replica) for replica in replicas)
+    by_plan = f" (plan {plan.id}, {plan.status})" if plan is not None else ""
+    match TaskState(task.state):
+        case TaskState.PENDING if reasons:
+            text = f"{task.name} waits: " + "; ".join(reason.text for reason in reasons) + "."
+            if fixes:
+                text += " It would start: " + "; or ".join(fix.text for fix in fixes) + "."
+            return text
+        case TaskState.PENDING:
+            again = f" ({task.reason})" if task.reason else ""
+            return f"{task.name} waits for the next round of planning{again}."
+        case TaskState.STARTING:
+            return f"{task.name} was placed on {places}{by_plan}; its agents are starting it."
+        case TaskState.RUNNING:
+            return f"{task.name} runs on {places}{by_plan}."
+        case TaskState.STOPPING:
+            return f"{task.name} is being stopped on {places}: {task.reason}."
+        case TaskState.SUCCEEDED:
+            return f"{task.name} succeeded; it ran on {places}{by_plan}."
+        case TaskState.FAILED:
+            return f"{task.name} failed: {task.reason}. It ran on {places}{by_plan}."
+        case TaskState.CANCELLED:
+            ran = f" It ran on {places}." if places else ""
+            return f"{task.name} was {task.reason or 'cancelled'}.{ran}"
+
+
+def _place(replica: AllocationView) -> str:
+    if not replica.devices:
+        return f"{replica.node} (CPU)"
+    names = ", ".join(
+        f"{'simulated ' if device.simulated else ''}GPU "
+        f"{device.uuid if device.index is None else device.index}"
+        for device in replica.devices
+    )
+    return f"{replica.node} ({names})"
