@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_settings import BaseSettings
+
+from agent.settings import AgentSettings
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "docker-compose.yml"
@@ -60,8 +64,8 @@ def test_docker_compose_accepts_the_file_and_fills_in_the_secrets(tmp_path: Path
         "postgresql+psycopg://stowplan:postgres-secret@postgres:5432/stowplan"
     )
     assert environment["STOWPLAN_USER_TOKEN"] == "user-secret"
-    assert services["agent"]["environment"]["STOWPLAN_JOIN_TOKEN"] == "join-secret"
-    assert "STOWPLAN_USER_TOKEN" not in services["agent"]["environment"]
+    assert services["agent"]["environment"]["STOWPLAN_AGENT_JOIN_TOKEN"] == "join-secret"
+    assert "user-secret" not in services["agent"]["environment"].values()
 
 
 @needs_compose
@@ -121,6 +125,15 @@ def test_files_hold_no_secret_and_the_example_names_each(base: dict[str, Any]) -
         if re.search("TOKEN|PASSWORD", name) and not value.startswith("${")
     }
     assert literal == set()
+
+
+@pytest.mark.parametrize(("service", "settings"), [("server", Settings), ("agent", AgentSettings)])
+def test_every_variable_is_one_that_the_settings_read(
+    base: dict[str, Any], service: str, settings: type[BaseSettings]
+) -> None:
+    prefix = settings.model_config.get("env_prefix", "")
+    known = {f"{prefix}{field}".upper() for field in settings.model_fields}
+    assert set(base["services"][service]["environment"]) <= known
 
 
 def test_published_port_stays_on_this_machine_unless_told(base: dict[str, Any]) -> None:
