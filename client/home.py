@@ -18,7 +18,8 @@ def home_dir() -> Path:
 
 
 def read_token(name: str) -> str | None:
-    """The content of a file there (``user.token``, ``join.token``, ``server.url``); None without it.
+    """The content of a file there (``user.token``, ``join.token``, ``server.url``); None without
+    it.
 
     A file that may not be read counts as absent: it is another user's.
     """

@@ -1,0 +1,379 @@
+"""The agent's loops: all its input and output, and no decision (see :mod:`agent.reconcile`)."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
+from agent.events import (
+    Acknowledged,
+    DesiredReceived,
+    Event,
+    Exited,
+    Forget,
+    Instruction,
+    Key,
+    Kill,
+    LeasePort,
+    LeaseRenewed,
+    LeaveOrdered,
+    Moment,
+    Recovered,
+    ReportNow,
+    Start,
+    Stop,
+    Ticked,
+)
+from agent.logs import LogShipper
+from agent.processes import boot_id
+from agent.reconcile import State
+from agent.runtime import Runtime
+from agent.spool import Spool
+from protocol import VERSION
+from protocol.node import Registered, Registration
+from protocol.report import AllocationState, Report, ReportAck
+from telemetry.collect import Collection, Collector
+from telemetry.samples import Inventory
+
+LONG_POLL_SECONDS = 25.0
+_TICK_SECONDS = 1.0
+_LOG_SECONDS = 0.5
+# How long the report of an exit waits for the last output before it: a task that failed should have
+# its reason in the log when it is seen to have failed, but a service without logs must not keep it
+# from being seen.
+_LAST_OUTPUT_SECONDS = 10.0
+_FAREWELL_SECONDS = 5.0
+
+log = structlog.get_logger("stowplan.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """As what this node joins. ``join_token`` is for the first time, or after it was removed."""
+
+    node: str
+    address: str
+    labels: dict[str, str]
+    domains: dict[str, str]
+    join_token: str | None
+
+
+class Daemon:
+    """One agent. :meth:`run` returns when it is told to leave."""
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        spool: Spool,
+        client: ServiceClient,
+        collector: Collector,
+        make_runtime: Callable[[Callable[[Event], None]], Runtime],
+        now: Callable[[], Moment],
+        stop_tasks_on_exit: bool,
+    ) -> None:
+        self._membership = membership
+        self._spool = spool
+        self._client = client
+        self._collector = collector
+        self._now = now
+        self._stop_tasks_on_exit = stop_tasks_on_exit
+        self._state = State()
+        self._runtime = make_runtime(self._happened)
+        self._shipper = LogShipper(spool=spool, client=client)
+        self._boot_id = boot_id()
+        self._epoch = secrets.token_hex(8)
+        self._seq = 0
+        self._interval_seconds = 5.0
+        self._collection: Collection | None = None
+        self._inventory: Inventory | None = None
+        self._known_inventory: Inventory | None = None
+        """As the service has it."""
+        self._report_due = asyncio.Event()
+        self._registered = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._measured = asyncio.Event()
+        self._told_to_leave = False
+        self._endings: set[asyncio.Task[None]] = set()
+
+    # Life.
+
+    async def run(self) -> None:
+        """Serve until :meth:`leave`.
+
+        Raises:
+            RefusedError: the service doesn't want this node; what runs goes on.
+        """
+        try:
+            await self._recover()
+            loops = [
+                asyncio.create_task(loop)
+                for loop in (
+                    self._report_loop(),
+                    self._desired_loop(),
+                    self._sample_loop(),
+                    self._log_loop(),
+                    self._tick_loop(),
+                    self._leave.wait(),
+                )
+            ]
+            try:
+                done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+                for finished in done:
+                    finished.result()
+            finally:
+                await _cancelled([*loops, *self._endings])
+            await self._say_farewell()
+        finally:
+            self._runtime.close()
+            await asyncio.to_thread(self._collector.close)
+            await self._client.close()
+
+    def leave(self) -> None:
+        """End: at once, or with the tasks (first their grace, the second time none)."""
+        if not self._stop_tasks_on_exit:
+            self._leave.set()
+            return
+        kill, self._told_to_leave = self._told_to_leave, True
+        log.info("stopping all tasks", kill=kill)
+        self._handle(LeaveOrdered(at=self._now(), kill=kill))
+        self._leave_when_idle()
+
+    def _leave_when_idle(self) -> None:
+        if self._told_to_leave and self._state.is_idle() and not self._endings:
+            self._leave.set()
+
+    async def _recover(self) -> None:
+        found = await self._runtime.recover()
+        until = self._spool.lease_until(self._boot_id)
+        for one in found:
+            log.info("found", allocation=one.key.id, state=one.state, pid=one.pid)
+            self._shipper.follow(one.key)
+        self._handle(Recovered(at=self._now(), found=found, lease_until_seconds=until))
+
+    async def _say_farewell(self) -> None:
+        """The last exits, if the service is there to hear them; they stay on disk in any case."""
+        if self._registered.is_set():
+            with suppress(UnreachableError, RefusedError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self._report()
+
+    # Events in, instructions out.
+
+    def _happened(self, event: Event) -> None:
+        """An event of the runtime; an exit is told only after the last output."""
+        if not isinstance(event, Exited):
+            self._handle(event)
+            return
+        ending = asyncio.get_running_loop().create_task(self._end(event))
+        self._endings.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._endings.discard(ending)
+        self._leave_when_idle()
+
+    async def _end(self, event: Exited) -> None:
+        with suppress(UnreachableError, TimeoutError):
+            async with asyncio.timeout(_LAST_OUTPUT_SECONDS):
+                await self._shipper.finish(event.key)
+        self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        if not isinstance(event, Ticked):
+            log.debug("event", event_name=type(event).__name__)
+        for instruction in self._state.handle(event):
+            self._carry_out(instruction)
+        self._leave_when_idle()
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case LeasePort():
+                self._runtime.lease_port(instruction.key, instruction.port)
+            case Start():
+                _say("starting", instruction.key, task=instruction.allocation.task_name)
+                self._runtime.start(instruction)
+                self._shipper.follow(instruction.key)
+            case Stop():
+                _say("stopping", instruction.key, reason=instruction.reason)
+                grace_seconds, reason = instruction.grace_seconds, instruction.reason
+                self._runtime.stop(instruction.key, grace_seconds=grace_seconds, reason=reason)
+            case Kill():
+                _say("killing", instruction.key, reason=instruction.reason)
+                self._runtime.kill(instruction.key, reason=instruction.reason)
+            case Forget():
+                self._shipper.forget(instruction.key)
+                self._runtime.forget(instruction.key)
+            case ReportNow():
+                self._report_due.set()
+
+    # Loops.
+
+    async def _report_loop(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                if not self._registered.is_set():
+                    await self._register()
+                await self._report()
+                backoff.succeeded()
+            except UnreachableError as error:
+                pause = backoff.failed(error)
+                log.warning("service not reached", error=str(error), retry_seconds=round(pause, 1))
+                await asyncio.sleep(pause)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._report_due.wait()
+
+    async def _desired_loop(self) -> None:
+        await self._registered.wait()
+        backoff = Backoff()
+        while True:
+            revision = -1 if self._state.revision is None else self._state.revision
+            try:
+                desired = await self._client.desired(
+                    revision=revision, wait_seconds=LONG_POLL_SECONDS
+                )
+            except UnreachableError as error:
+                await asyncio.sleep(backoff.failed(error))
+                continue
+            backoff.succeeded()
+            if desired is not None:
+                self._handle(DesiredReceived(at=self._now(), desired=desired))
+
+    async def _sample_loop(self) -> None:
+        while True:
+            collection = await asyncio.to_thread(self._collector.collect)
+            for fault in collection.faults:
+                log.warning("not measured", fault=fault)
+            self._collection, self._inventory = collection, collection.inventory
+            self._measured.set()
+            if self._known_inventory is not None and self._known_inventory != collection.inventory:
+                self._report_due.set()
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _log_loop(self) -> None:
+        await self._registered.wait()
+        backoff = Backoff()
+        while True:
+            try:
+                await self._shipper.ship_all()
+                backoff.succeeded()
+            except UnreachableError as error:
+                await asyncio.sleep(backoff.failed(error))
+            await asyncio.sleep(_LOG_SECONDS)
+
+    async def _tick_loop(self) -> None:
+        while True:
+            self._handle(Ticked(at=self._now()))
+            await asyncio.sleep(_TICK_SECONDS)
+
+    # Speaking with the service.
+
+    async def _register(self) -> None:
+        await self._measured.wait()
+        inventory = self._inventory
+        if inventory is None:
+            raise UnreachableError("this node has not been measured yet")
+        form = Registration(
+            version=VERSION,
+            node=self._membership.node,
+            address=self._membership.address,
+            labels=self._membership.labels,
+            domains=self._membership.domains,
+            inventory=inventory,
+        )
+        sent_at = self._now()
+        answer = await self._send_registration(form)
+        if answer.version != VERSION:
+            raise RefusedError(
+                426, f"the service speaks version {answer.version} and this agent {VERSION}"
+            )
+        if answer.token is not None:
+            self._spool.keep_token(answer.token)
+            self._client.token = answer.token
+        self._known_inventory = inventory
+        self._interval_seconds = answer.report_interval_seconds
+        self._renew_lease(sent_at, answer.lease_seconds)
+        self._registered.set()
+        log.info("registered", node=answer.node, lease_seconds=answer.lease_seconds)
+
+    async def _send_registration(self, form: Registration) -> Registered:
+        try:
+            return await self._client.register(form)
+        except RefusedError as error:
+            own_token_is_void = error.status in {401, 404} and self._spool.token() is not None
+            if not own_token_is_void or self._membership.join_token is None:
+                raise
+            log.warning("the node's own token is void; joining anew", reason=str(error))
+            self._client.token = self._membership.join_token
+            return await self._client.register(form)
+
+    async def _report(self) -> None:
+        self._report_due.clear()
+        reports = self._state.reports()
+        collection, self._collection = self._collection, None
+        inventory = self._inventory
+        self._seq += 1
+        sent_at = self._now()
+        form = Report(
+            version=VERSION,
+            node=self._membership.node,
+            boot_id=self._boot_id,
+            epoch=self._epoch,
+            seq=self._seq,
+            sent_at_ms=sent_at.wall_ms,
+            allocations=reports,
+            inventory=inventory if inventory != self._known_inventory else None,
+            host=collection.host if collection else None,
+            devices=collection.devices if collection else (),
+        )
+        ack = await self._client.report(form)
+        self._known_inventory = inventory
+        exits = tuple(
+            Key(id=report.id, generation=report.generation)
+            for report in reports
+            if report.state is AllocationState.EXITED
+        )
+        self._acknowledged(ack, exits, sent_at)
+
+    def _acknowledged(self, ack: ReportAck, exits: tuple[Key, ...], sent_at: Moment) -> None:
+        self._interval_seconds = ack.report_interval_seconds
+        self._renew_lease(sent_at, ack.lease_seconds)
+        self._handle(
+            Acknowledged(
+                at=self._now(),
+                reported_exits=exits,
+                settled=ack.settled,
+                revision=ack.revision,
+            )
+        )
+
+    def _renew_lease(self, sent_at: Moment, lease_seconds: float) -> None:
+        """From when it was *sent*: the service may have counted from any moment since."""
+        until = sent_at.boot_seconds + lease_seconds
+        self._spool.keep_lease(self._boot_id, until)
+        self._handle(LeaseRenewed(at=self._now(), until_seconds=until))
+
+
+def watch_signals(daemon: Daemon) -> None:
+    """SIGTERM and SIGINT make the agent leave."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.leave)
+
+
+def _say(what: str, key: Key, **more: str) -> None:
+    log.info(what, allocation=key.id, generation=key.generation, **more)
+
+
+async def _cancelled(tasks: list[asyncio.Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,116 @@
+"""The environment of a task. Pure.
+
+Three layers, the later one wins: a clean base (never the agent's own environment: it holds tokens),
+the task's spec, and what only the agent knows.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.desired import DesiredAllocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What every task of a node gets."""
+
+    node: str
+    path: str
+    variables: dict[str, str]
+
+
+def make_base(
+    *, node: str, path: str, inherited: Mapping[str, str], nvml_library: Path | None
+) -> Base:
+    """The base, from the few variables of the agent that concern the machine and not the agent."""
+    variables = {
+        "HOME": inherited.get("HOME", "/"),
+        "USER": inherited.get("USER", ""),
+        "LANG": inherited.get("LANG", "C.UTF-8"),
+        "TMPDIR": inherited.get("TMPDIR", "/tmp"),  # noqa: S108  the machine's own default
+        "LD_LIBRARY_PATH": _without(inherited.get("LD_LIBRARY_PATH", ""), nvml_library),
+    }
+    return Base(
+        node=node, path=path, variables={name: value for name, value in variables.items() if value}
+    )
+
+
+def _without(search_path: str, library: Path | None) -> str:
+    """torch loads NVML by name: a stand-in for the agent must not reach it."""
+    hidden = library.resolve().parent if library else None
+    parts = [part for part in search_path.split(os.pathsep) if part]
+    return os.pathsep.join(part for part in parts if Path(part).resolve() != hidden)
+
+
+def task_environment(
+    base: Base, allocation: DesiredAllocation, *, port: int, master_port: int, artifacts: Path
+) -> dict[str, str]:
+    """All variables of one replica."""
+    return {
+        "PATH": base.path,
+        **base.variables,
+        "OMP_NUM_THREADS": str(max(1, allocation.cpu_milli // 1000)),
+        "PYTHONUNBUFFERED": "1",  # a log that is followed, also of a program that is killed
+        **allocation.launch.env,
+        **_devices(allocation),
+        **_identity(base, allocation, artifacts),
+        **_rendezvous(allocation, master_port),
+        "PORT": str(port),
+        "STOWPLAN_PORT": str(port),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_shutdown_seconds(allocation.launch.grace_seconds)),
+    }
+
+
+def _devices(allocation: DesiredAllocation) -> dict[str, str]:
+    real = [uuid for uuid in allocation.devices if not uuid.startswith("SIM-")]
+    return {
+        # Empty, not absent, for a task without a GPU: absent would show it all of them.
+        "CUDA_VISIBLE_DEVICES": ",".join(real),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "STOWPLAN_DEVICES": ",".join(allocation.devices),
+    }
+
+
+def _identity(base: Base, allocation: DesiredAllocation, artifacts: Path) -> dict[str, str]:
+    return {
+        "STOWPLAN_NODE": base.node,
+        "STOWPLAN_TASK": allocation.task,
+        "STOWPLAN_TASK_NAME": allocation.task_name,
+        "STOWPLAN_ALLOCATION": allocation.id,
+        "STOWPLAN_GENERATION": str(allocation.generation),
+        "STOWPLAN_ARTIFACTS": str(artifacts),
+    }
+
+
+def _rendezvous(allocation: DesiredAllocation, master_port: int) -> dict[str, str]:
+    """For a plain program, one rank a replica; for torchrun (PET_*), one node of its rendezvous.
+
+    torchrun overwrites the first set for its workers, so a spec needn't say which of the two it is.
+    The rendezvous id carries the generation: a rank of an earlier attempt can't join.
+    """
+    gang = allocation.gang
+    rank, size = str(gang.rank), str(gang.size)
+    return {
+        "MASTER_ADDR": gang.master_address,
+        "MASTER_PORT": str(master_port),
+        "RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "NODE_RANK": rank,
+        "GROUP_RANK": rank,
+        "PET_NNODES": size,
+        "PET_NODE_RANK": rank,
+        "PET_NPROC_PER_NODE": str(max(1, len(allocation.devices))),
+        "PET_MASTER_ADDR": gang.master_address,
+        "PET_MASTER_PORT": str(master_port),
+        "PET_RDZV_ID": f"{allocation.task}-{allocation.generation}",
+        "PET_RDZV_BACKEND": "static",
+    }
+
+
+def _shutdown_seconds(grace_seconds: float) -> int:
+    """How long torchrun waits for its workers: less than the grace, so that it ends by itself."""
+    return max(1, int(max(grace_seconds - 10, grace_seconds / 2)))

@@ -1,0 +1,321 @@
+"""What an agent decides. Pure: events in, instructions out; no clock, no socket, no file.
+
+Level-triggered: whatever happened, each event ends in the same comparison of what the server wants
+with what there is. The rules:
+
+* an attempt (allocation id and generation) is started at most once, and only while the node's lease
+holds; * a new generation waits until nothing of an older one is left; * after a restart nothing is
+started or stopped before a desired set has come; * what is wanted no more is stopped; its exit is
+reported until the server has settled it; * when the lease runs out everything is stopped: the
+server may give the work to another node.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from agent.events import (
+    Acknowledged,
+    DesiredReceived,
+    Event,
+    Exited,
+    Forget,
+    Found,
+    Instruction,
+    Key,
+    Kill,
+    LeasePort,
+    LeaseRenewed,
+    LeaveOrdered,
+    Moment,
+    PortLeased,
+    Recovered,
+    ReportNow,
+    Start,
+    Started,
+    Stop,
+    Ticked,
+)
+from protocol.desired import DesiredAllocation, DesiredSet, Phase
+from protocol.report import AllocationReport, AllocationState, Exit
+
+# The shim kills at the end of the grace by itself; past this much more the agent doesn't trust it.
+KILL_MARGIN_SECONDS = 5.0
+
+
+class Step(StrEnum):
+    """How far an attempt has come, in this order."""
+
+    LEASING = "leasing"
+    READY = "ready"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    EXITED = "exited"
+
+
+_ALIVE = {Step.STARTING, Step.RUNNING, Step.STOPPING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is known of one attempt."""
+
+    allocation: DesiredAllocation
+    step: Step
+    port: int | None = None
+    pid: int | None = None
+    started_at_ms: int | None = None
+    exit: Exit | None = None
+    kill_at_seconds: float | None = None
+    killed: bool = False
+    settled_revision: int | None = None
+    """The server's revision when it had settled the exit: a set that old may still list the
+    attempt.
+    """
+
+    def report(self) -> AllocationReport | None:
+        """What the server is told of it; None for what it need not know (any more)."""
+        if self.step is Step.LEASING or self.settled_revision is not None:
+            return None
+        return AllocationReport(
+            id=self.allocation.id,
+            generation=self.allocation.generation,
+            state=_REPORTED[self.step],
+            port=self.port,
+            pid=self.pid,
+            started_at_ms=self.started_at_ms,
+            exit=self.exit,
+        )
+
+
+_REPORTED = {
+    Step.READY: AllocationState.READY,
+    Step.STARTING: AllocationState.READY,
+    Step.RUNNING: AllocationState.RUNNING,
+    Step.STOPPING: AllocationState.STOPPING,
+    Step.EXITED: AllocationState.EXITED,
+}
+_FOUND = {
+    AllocationState.RUNNING: Step.RUNNING,
+    AllocationState.STOPPING: Step.STOPPING,
+    AllocationState.EXITED: Step.EXITED,
+}
+
+
+class State:
+    """All that an agent knows of its allocations. Not shared between threads."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[Key, Attempt] = {}
+        self.revision: int | None = None
+        """Of the newest desired set; None before the first."""
+        self._desired: dict[Key, DesiredAllocation] = {}
+        self._lease_until_seconds: float | None = None
+        self._leaving: LeaveOrdered | None = None
+        self._out: list[Instruction] = []
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take one event in; what is to be done now, in this order."""
+        self._out = []
+        before = self.reports()
+        self._take_in(event)
+        self._converge(event.at)
+        if self.reports() != before:
+            self._out.append(ReportNow())
+        return self._out
+
+    def reports(self) -> tuple[AllocationReport, ...]:
+        """What the server should know, in the order of the keys."""
+        reports = (self.attempts[key].report() for key in sorted(self.attempts))
+        return tuple(report for report in reports if report is not None)
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs."""
+        return not any(attempt.step in _ALIVE for attempt in self.attempts.values())
+
+    # What an event says.
+
+    def _take_in(self, event: Event) -> None:
+        match event:
+            case Recovered():
+                self._lease_until_seconds = event.lease_until_seconds
+                self.attempts = {found.key: _attempt(found) for found in event.found}
+            case DesiredReceived():
+                self._take_desired(event.desired)
+            case PortLeased():
+                self._change(event.key, step=Step.READY, port=event.port, only={Step.LEASING})
+            case Started():
+                known = {"pid": event.pid, "started_at_ms": event.started_at_ms}
+                self._change(event.key, only={Step.STOPPING}, **known)
+                self._change(event.key, only={Step.STARTING}, step=Step.RUNNING, **known)
+            case Exited():
+                self._end(event.key, event.exit)
+            case Acknowledged():
+                for key in event.reported_exits:
+                    if key.id in event.settled:
+                        self._change(key, only={Step.EXITED}, settled_revision=event.revision)
+            case LeaseRenewed():
+                self._lease_until_seconds = event.until_seconds
+            case LeaveOrdered():
+                self._leaving = event
+            case Ticked():
+                pass
+            case _:
+                assert_never(event)
+
+    def _take_desired(self, desired: DesiredSet) -> None:
+        if self.revision is not None and desired.revision < self.revision:
+            return  # an answer that was overtaken on its way
+        self.revision = desired.revision
+        self._desired = {
+            Key(id=wanted.id, generation=wanted.generation): wanted
+            for wanted in desired.allocations
+        }
+
+    # What follows from it.
+
+    def _converge(self, at: Moment) -> None:
+        holds = self._lease_holds(at)
+        if self._leaving is not None:
+            reason = "the agent was told to stop its tasks"
+            self._stop_all(at, reason, kill=self._leaving.kill)
+        elif self._lease_until_seconds is not None and not holds:
+            self._stop_all(
+                at, "lease expired: the service was not reached, and may have moved the task"
+            )
+        elif self.revision is not None:
+            for key in sorted(self._desired):
+                self._converge_wanted(key, self._desired[key], at, may_start=holds)
+        if self.revision is not None:
+            for key in sorted(self.attempts.keys() - self._desired.keys()):
+                self._converge_unwanted(key, at, self.revision)
+        self._kill_overdue(at)
+
+    def _lease_holds(self, at: Moment) -> bool:
+        until = self._lease_until_seconds
+        return until is not None and at.boot_seconds < until
+
+    def _converge_wanted(
+        self, key: Key, wanted: DesiredAllocation, at: Moment, *, may_start: bool
+    ) -> None:
+        attempt = self.attempts.get(key)
+        if wanted.phase is Phase.STOP:
+            self._converge_stopped(key, wanted, attempt, at)
+        elif attempt is None:
+            if not any(k.id == key.id and k.generation > key.generation for k in self.attempts):
+                self._lease_port(key, wanted)
+        elif attempt.step is Step.READY and wanted.phase is Phase.RUN and may_start:
+            self._start(key, wanted, attempt)
+
+    def _converge_stopped(
+        self, key: Key, wanted: DesiredAllocation, attempt: Attempt | None, at: Moment
+    ) -> None:
+        if attempt is None:
+            # The server waits for an exit; none will come of an attempt that never was.
+            attempt = self.attempts[key] = Attempt(allocation=wanted, step=Step.READY)
+        if attempt.step in {Step.LEASING, Step.READY}:
+            reason = "stopped before it was started"
+            self._end(key, Exit(stopped=True, reason=reason, at_ms=at.wall_ms))
+        else:
+            self._stop(key, at, "stopped by the service")
+
+    def _converge_unwanted(self, key: Key, at: Moment, revision: int) -> None:
+        attempt = self.attempts[key]
+        match attempt.step:
+            case Step.LEASING | Step.READY:
+                self._forget(key)
+            case Step.STARTING | Step.RUNNING | Step.STOPPING:
+                self._stop(key, at, "no longer wanted on this node")
+            case Step.EXITED:
+                # A set older than the settlement may have listed it and still be on its way here.
+                if attempt.settled_revision is not None and attempt.settled_revision <= revision:
+                    self._forget(key)
+            case _:
+                assert_never(attempt.step)
+
+    def _lease_port(self, key: Key, wanted: DesiredAllocation) -> None:
+        self.attempts[key] = Attempt(allocation=wanted, step=Step.LEASING)
+        self._out.append(LeasePort(key=key, port=_promised_port(wanted)))
+
+    def _start(self, key: Key, wanted: DesiredAllocation, attempt: Attempt) -> None:
+        if any(k.id == key.id and k != key and a.step in _ALIVE for k, a in self.attempts.items()):
+            return
+        promised = _promised_port(wanted)
+        if promised is not None and promised != attempt.port:
+            # The gang was told a port that an earlier run of this agent had leased.
+            self._lease_port(key, wanted)
+            return
+        master_port = attempt.port if wanted.gang.rank == 0 else wanted.gang.master_port
+        if master_port is None or attempt.port is None:
+            return
+        self.attempts[key] = replace(attempt, allocation=wanted, step=Step.STARTING)
+        self._out.append(
+            Start(key=key, allocation=wanted, port=attempt.port, master_port=master_port)
+        )
+
+    def _stop_all(self, at: Moment, reason: str, *, kill: bool = False) -> None:
+        for key, attempt in sorted(self.attempts.items(), key=_by_key):
+            if not kill:
+                self._stop(key, at, reason)
+            elif attempt.step in _ALIVE and not attempt.killed:
+                self._kill(key, at, reason)
+
+    def _stop(self, key: Key, at: Moment, reason: str) -> None:
+        attempt = self.attempts[key]
+        if attempt.step not in {Step.STARTING, Step.RUNNING}:
+            return
+        grace_seconds = attempt.allocation.launch.grace_seconds
+        kill_at_seconds = at.boot_seconds + grace_seconds + KILL_MARGIN_SECONDS
+        self._change(key, step=Step.STOPPING, kill_at_seconds=kill_at_seconds)
+        self._out.append(Stop(key=key, grace_seconds=grace_seconds, reason=reason))
+
+    def _kill_overdue(self, at: Moment) -> None:
+        for key, attempt in sorted(self.attempts.items(), key=_by_key):
+            due = attempt.kill_at_seconds
+            if attempt.step is Step.STOPPING and (due is None or due <= at.boot_seconds):
+                if due is None:  # found while it was being stopped: its grace starts anew
+                    grace_seconds = attempt.allocation.launch.grace_seconds
+                    due = at.boot_seconds + grace_seconds + KILL_MARGIN_SECONDS
+                    self._change(key, kill_at_seconds=due)
+                else:
+                    self._kill(key, at, "still there after its grace")
+
+    def _kill(self, key: Key, at: Moment, reason: str) -> None:
+        kill_at_seconds = at.boot_seconds + KILL_MARGIN_SECONDS  # when to try again
+        self._change(key, step=Step.STOPPING, killed=True, kill_at_seconds=kill_at_seconds)
+        self._out.append(Kill(key=key, reason=reason))
+
+    def _end(self, key: Key, how: Exit) -> None:
+        attempt = self.attempts.get(key)
+        if attempt is not None and attempt.step is not Step.EXITED:
+            self.attempts[key] = replace(attempt, step=Step.EXITED, exit=how)
+
+    def _forget(self, key: Key) -> None:
+        del self.attempts[key]
+        self._out.append(Forget(key=key))
+
+    def _change(self, key: Key, *, only: set[Step] | None = None, **changes: object) -> None:
+        attempt = self.attempts.get(key)
+        if attempt is not None and (only is None or attempt.step in only):
+            self.attempts[key] = replace(attempt, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def _by_key(item: tuple[Key, Attempt]) -> Key:
+    return item[0]
+
+
+def _promised_port(wanted: DesiredAllocation) -> int | None:
+    """The port that the rest of a gang believes rank 0 to listen on."""
+    return wanted.gang.master_port if wanted.gang.rank == 0 else None
+
+
+def _attempt(found: Found) -> Attempt:
+    return Attempt(
+        allocation=found.allocation,
+        step=_FOUND[found.state],
+        port=found.port,
+        pid=found.pid,
+        started_at_ms=found.started_at_ms,
+        exit=found.exit,
+    )

@@ -1,0 +1,65 @@
+"""What an agent is told: by variables with the prefix STOWPLAN_AGENT_, or by the command."""
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from protocol.task import Label
+from protocol.wire import Name
+from telemetry.probes.simulated import parse_groups
+
+DEFAULT_SERVER = "http://127.0.0.1:8470"
+
+
+def _host_name() -> str:
+    """The host's name as a node's name: other characters become dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()).strip("-._")[:63] or "node"
+
+
+def _task_path() -> str:
+    """The agent's own interpreter first: where both share an environment, it has torch."""
+    own = str(Path(sys.executable).parent)
+    return os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
+
+
+def _known_form(text: str | None) -> str | None:
+    if text:
+        parse_groups(text)
+    return text or None
+
+
+class AgentSettings(BaseSettings):
+    """One agent. Values that are given beat variables, which beat the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="STOWPLAN_AGENT_", extra="ignore")
+
+    server: Annotated[str, Field(pattern=r"^https?://[^/]+")] = DEFAULT_SERVER
+    name: Name = Field(default_factory=_host_name)
+    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]+$", max_length=255)] | None = None
+    """Where this node's tasks are reached; None: the local address that reaches the server."""
+    join_token: SecretStr | None = None
+    state_dir: Path | None = None
+    """None: ``stowplan/NAME`` in the user's state directory."""
+    labels: dict[Label, Label] = {}
+    domains: dict[Label, Label] = {}
+    simulated_devices: Annotated[str | None, AfterValidator(_known_form)] = None
+    """``2``, ``2xA100`` or ``2xA100:40960``, several with commas between."""
+    nvml: bool = True
+    nvml_library: Path | None = None
+    """Load this file in place of libnvidia-ml.so.1; tasks never see it."""
+    task_path: str = Field(default_factory=_task_path)
+    """PATH of the tasks."""
+    stop_tasks_on_exit: bool = False
+
+    def state_directory(self) -> Path:
+        if self.state_dir is not None:
+            return self.state_dir.expanduser().absolute()
+        state = os.environ.get("XDG_STATE_HOME")
+        base = Path(state) if state and Path(state).is_absolute() else Path.home() / ".local/state"
+        return base / "stowplan" / self.name

@@ -1,0 +1,233 @@
+"""What the agent keeps on disk, so that it may be killed at any point.
+
+One directory an allocation, with the lock that allows one running copy of it, and one within for
+each generation::
+
+    STATE_DIR/agent.lock  token  lease.json
+    STATE_DIR/artifacts/TASK/                        what the task wants to keep; never removed by
+    us STATE_DIR/allocations/ID/lock STATE_DIR/allocations/ID/GENERATION/intent.json running.json
+    stop.json exit.json output.log
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.events import Key
+from agent.processes import Identity
+from protocol.desired import DesiredAllocation
+
+
+class StateDirBusyError(Exception):
+    """Another agent uses this state directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a shim is to run, complete: written before anything is started."""
+
+    allocation: DesiredAllocation
+    port: int
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    working_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Who runs: the shim and the program's main process."""
+
+    shim: Identity
+    main: Identity
+    started_at_ms: int
+
+
+class Spool:
+    """The state directory of one agent. It belongs to one agent at a time.
+
+    Raises:
+        StateDirBusyError: another agent holds it.
+        OSError: it can't be made or written.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.root = state_dir
+        self._allocations = state_dir / "allocations"
+        self._allocations.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state_dir.chmod(0o700)
+        self._lock = os.open(state_dir / "agent.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise StateDirBusyError(
+                f"another agent uses {state_dir}: give this one another --state-dir"
+            ) from None
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    # The node as a whole.
+
+    def token(self) -> str | None:
+        """The node's own token, once it has joined."""
+        with suppress(FileNotFoundError):
+            return (self.root / "token").read_text().strip() or None
+        return None
+
+    def keep_token(self, token: str) -> None:
+        _write(self.root / "token", token)
+
+    def lease_until(self, boot_id: str) -> float | None:
+        """The lease's end on this boot's clock, as a run of the agent before this one knew it."""
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            form = json.loads((self.root / "lease.json").read_text())
+            if form["boot_id"] == boot_id:
+                return float(form["until_seconds"])
+        return None
+
+    def keep_lease(self, boot_id: str, until_seconds: float) -> None:
+        # Not forced to disk: it is of use to this boot only, and a crash of the machine ends the
+        # boot.
+        form = json.dumps({"boot_id": boot_id, "until_seconds": until_seconds})
+        _write(self.root / "lease.json", form, durable=False)
+
+    def artifacts(self, task: str) -> Path:
+        """Where a task's attempts on this node keep what they make."""
+        path = self.root / "artifacts" / task
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    # One attempt of one allocation.
+
+    def directory(self, key: Key) -> Path:
+        return self._allocations / key.id / str(key.generation)
+
+    def attempts(self) -> list[Key]:
+        """All attempts on disk, in order."""
+        return sorted(
+            Key(id=attempt.parent.name, generation=int(attempt.name))
+            for attempt in self._allocations.glob("*/*")
+            if attempt.name.isdigit()
+        )
+
+    def keep_intent(self, key: Key, intent: Intent) -> None:
+        directory = self.directory(key)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(
+            directory / "intent.json",
+            json.dumps(
+                {
+                    "allocation": intent.allocation.model_dump(mode="json"),
+                    "port": intent.port,
+                    "argv": list(intent.argv),
+                    "env": intent.env,
+                    "working_dir": intent.working_dir,
+                    "grace_seconds": intent.allocation.launch.grace_seconds,
+                }
+            ),
+        )
+        for parent in (directory.parent, self._allocations):
+            _sync_directory(parent)
+
+    def intent(self, key: Key) -> Intent | None:
+        form = self._form(key, "intent.json")
+        if form is None:
+            return None
+        return Intent(
+            allocation=DesiredAllocation.model_validate_json(json.dumps(form["allocation"])),
+            port=form["port"],
+            argv=tuple(form["argv"]),
+            env=form["env"],
+            working_dir=form["working_dir"],
+        )
+
+    def running(self, key: Key) -> Running | None:
+        form = self._form(key, "running.json")
+        if form is None:
+            return None
+        boot_id = form["boot_id"]
+        return Running(
+            shim=Identity(
+                pid=form["shim_pid"], start_ticks=form["shim_start_ticks"], boot_id=boot_id
+            ),
+            main=Identity(pid=form["pid"], start_ticks=form["start_ticks"], boot_id=boot_id),
+            started_at_ms=form["started_at_ms"],
+        )
+
+    def order_stop(self, key: Key, *, grace_seconds: float, reason: str) -> None:
+        """Tell the shim how to stop; it reads this when it is signalled, or before it starts."""
+        form = {"grace_seconds": grace_seconds, "reason": reason}
+        _write(self.directory(key) / "stop.json", json.dumps(form))
+
+    def stop_order(self, key: Key) -> dict[str, Any] | None:
+        return self._form(key, "stop.json")
+
+    def exit(self, key: Key) -> dict[str, Any] | None:
+        """How it ended, as the shim wrote it (:mod:`agent.shim`)."""
+        return self._form(key, "exit.json")
+
+    def keep_exit(self, key: Key, form: dict[str, Any]) -> None:
+        """Say how it ended in the shim's place."""
+        _write(self.directory(key) / "exit.json", json.dumps(form))
+
+    def output(self, key: Key) -> Path:
+        """Standard output and error of the program, in the order in which they were written."""
+        return self.directory(key) / "output.log"
+
+    def is_locked(self, key: Key) -> bool:
+        """Whether some shim holds this allocation, in whatever generation."""
+        path = self.directory(key).parent / "lock"
+        try:
+            fd = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def forget(self, key: Key) -> None:
+        shutil.rmtree(self.directory(key), ignore_errors=True)
+        parent = self.directory(key).parent
+        if parent.exists() and not any(entry.is_dir() for entry in parent.iterdir()):
+            shutil.rmtree(parent, ignore_errors=True)
+
+    def _form(self, key: Key, name: str) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.directory(key) / name).read_text())
+        except FileNotFoundError:
+            return None
+
+
+def _write(path: Path, text: str, *, durable: bool = True) -> None:
+    """Put a file in place whole or not at all, readable by its owner alone."""
+    fresh = path.with_name(path.name + ".new")
+    with open(fresh, "w", opener=_private) as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    fresh.replace(path)
+    if durable:
+        _sync_directory(path.parent)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,124 @@
+"""Puts an agent together from its settings and runs it."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from urllib.parse import urlsplit
+
+import structlog
+
+from agent.client import RefusedError, ServiceClient
+from agent.clock import now
+from agent.daemon import Daemon, Membership, watch_signals
+from agent.environment import make_base
+from agent.ports import PortLeases
+from agent.runtime import Runtime
+from agent.settings import AgentSettings
+from agent.spool import Spool, StateDirBusyError
+from telemetry.collect import make_collector
+
+log = structlog.get_logger("stowplan.agent")
+
+EXIT_LEFT = 0
+EXIT_REFUSED = 1
+EXIT_SETTINGS = 2
+
+
+def run(settings: AgentSettings) -> int:
+    """Run an agent until it is told to leave; its exit code. Must be on the main thread."""
+    set_up_logging()
+    try:
+        spool = Spool(settings.state_directory())
+    except (StateDirBusyError, OSError) as error:
+        log.error("can't use the state directory", error=str(error))  # noqa: TRY400  no traceback
+        return EXIT_SETTINGS
+    try:
+        return asyncio.run(_serve(settings, spool))
+    finally:
+        spool.close()
+
+
+async def _serve(settings: AgentSettings, spool: Spool) -> int:
+    join_token = settings.join_token.get_secret_value() if settings.join_token else None
+    token = spool.token() or join_token
+    if token is None:
+        log.error(
+            "no token: give --join-token, or set STOWPLAN_JOIN_TOKEN",
+            hint="`stowplan serve` keeps it in join.token of its home directory",
+        )
+        return EXIT_SETTINGS
+    base = make_base(
+        node=settings.name,
+        path=settings.task_path,
+        inherited=os.environ,
+        nvml_library=settings.nvml_library,
+    )
+    daemon = Daemon(
+        membership=Membership(
+            node=settings.name,
+            address=settings.address or local_address(settings.server),
+            labels=settings.labels,
+            domains=settings.domains,
+            join_token=join_token,
+        ),
+        spool=spool,
+        client=ServiceClient(settings.server, token=token),
+        collector=make_collector(
+            node=settings.name,
+            disk=settings.state_directory(),
+            simulated_devices=settings.simulated_devices,
+            nvml=settings.nvml,
+            nvml_library=settings.nvml_library,
+        ),
+        make_runtime=lambda emit: Runtime(
+            spool=spool, ports=PortLeases(), base=base, emit=emit, now=now
+        ),
+        now=now,
+        stop_tasks_on_exit=settings.stop_tasks_on_exit,
+    )
+    watch_signals(daemon)
+    log.info("agent", node=settings.name, server=settings.server, state=str(spool.root))
+    try:
+        await daemon.run()
+    except RefusedError as error:
+        log.error("refused", status=error.status, reason=str(error))  # noqa: TRY400  as above
+        return EXIT_REFUSED
+    log.info("left")
+    return EXIT_LEFT
+
+
+def local_address(server: str) -> str:
+    """The address of this host that reaches the server: no packet is sent to find it."""
+    url = urlsplit(server)
+    host = url.hostname or "127.0.0.1"
+    try:
+        family, kind, _, _, target = socket.getaddrinfo(
+            host, url.port or 80, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(target)
+            return probe.getsockname()[0]
+    except OSError:
+        return socket.gethostname()
+
+
+def set_up_logging() -> None:
+    """structlog to stderr: for people on a terminal, JSON lines otherwise."""
+    on_terminal = sys.stderr.isatty()
+    render = (
+        structlog.dev.ConsoleRenderer()
+        if on_terminal
+        else structlog.processors.JSONRenderer(sort_keys=True)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
