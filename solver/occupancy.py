@@ -70,6 +70,10 @@ class Occupancy:
         """How many replicas of the task run."""
         return len(self.slots.get(task.id, ()))
 
+    def need_of_gang(self, task: Task, dimension: str) -> int:
+        """What the fewest replicas that may run need of a dimension of a queue."""
+        return task.fewest * queue_need(task.request, dimension)
+
     def fits_queues(self, task: Task) -> bool:
         """True when one more replica breaks no limit of its queue or of those above."""
         return all(

@@ -95,9 +95,7 @@ def limit_devices(variables: Variables) -> None:
 
 def _limit_broken_device(variables: Variables, kind: DeviceClass) -> None:
     """(E) A device that is over-full at the start takes something new only when it no longer is."""
-    model = variables.model
-    within = model.new_bool_var("")
-    tasks = variables.layout.group_of
+    model, tasks = variables.model, variables.layout.group_of
     capacities = (
         ("gpu_milli", WHOLE_DEVICE_MILLI),
         ("gpu_memory_mib", kind.devices[0].memory_mib),
@@ -108,15 +106,21 @@ def _limit_broken_device(variables: Variables, kind: DeviceClass) -> None:
             for task, i in kind.occupants
         ]
         new = [
-            (variables.new[group.index, pattern], getattr(group.task.request, quantity))
+            (variables.new[group.index, pattern], need)
             for group in variables.groups_on(kind.node)
             for pattern in group.patterns
-            if pattern.node == kind.node and any(index == kind.index for index, _ in pattern.take)
+            if pattern.node == kind.node
+            and any(index == kind.index for index, _ in pattern.take)
+            and (need := getattr(group.task.request, quantity))
         ]
+        total = LinearExpr.weighted_sum([v for v, _ in held + new], [q for _, q in held + new])
+        if sum(need for _, need in held) <= capacity:
+            model.add(total <= capacity)
+            continue
+        within = model.new_bool_var("")
+        model.add(total <= capacity).only_enforce_if(within)
         for start, _ in new:
             model.add(start == 0).only_enforce_if(~within)
-        total = LinearExpr.weighted_sum([v for v, _ in held + new], [q for _, q in held + new])
-        model.add(total <= capacity).only_enforce_if(within)
 
 
 def limit_shares(variables: Variables) -> None:

@@ -1,10 +1,8 @@
 """The lexicographic search: one term after the other, each bound by what the earlier ones reached."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
-from ortools.sat.python.cp_model import IntVar
 
 from solver.cpsat.assignment import Answer, answer_from, hint_from
 from solver.cpsat.constraints import add_rules
@@ -12,59 +10,54 @@ from solver.cpsat.layout import Layout
 from solver.cpsat.objective import Term, make_terms
 from solver.cpsat.preemption import justify_losses
 from solver.cpsat.variables import Variables, make_variables
-from solver.problem import Budget
-
-Left = Callable[[], float]
-"""Seconds that are left; reads the clock that was passed in."""
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What the search can say of one term: its value and a bound, None where nothing is proven."""
-
-    value: int
-    bound: int | None
+from solver.deadline import Deadline
+from solver.problem import Budget, Slot
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The best answer found and one proof a term, as far as the time allowed."""
+    """The best answer found, with a bound for each term that holds for the problem as posed."""
 
-    answer: dict[str, tuple]
-    proofs: tuple[Proof, ...]
+    answer: dict[str, tuple[Slot, ...]]
+    bounds: tuple[int, ...]
 
 
 class ExactModel:
     """The CP-SAT model of a layout, with the search over its terms."""
 
-    def __init__(self, layout: Layout, budget: Budget) -> None:
+    def __init__(self, layout: Layout, budget: Budget, deadline: Deadline) -> None:
         self.budget = budget
+        self.deadline = deadline
         self.model = cp_model.CpModel()
         self.variables: Variables = make_variables(layout, self.model)
         add_rules(self.variables)
         justify_losses(self.variables)
         self.terms: tuple[Term, ...] = make_terms(self.variables)
-        self.deterministic_time = 0.0
 
-    def solve(self, quick: Answer, floors: tuple[int, ...], left: Left) -> Outcome | None:
+    def solve(self, quick: Answer, free_bounds: tuple[int, ...]) -> Outcome | None:
         """Improves on the quick answer term by term. None if not even that could be loaded in time.
 
-        ``floors`` holds for each term a bound that is proven without search: a term that reaches it
-        needs none.
+        ``free_bounds`` are proven without search: a term that reaches its own needs none. A bound that is
+        found while earlier terms are held fixed holds for the problem only if those are proven.
         """
-        values = self._complete(quick, left)
+        values = self._complete(quick)
         if values is None:
             return None
-        proofs: list[Proof] = []
-        intact = True  # every earlier term is proven, so what they were fixed at is the optimum's
-        for term, floor in zip(self.terms, floors, strict=True):
-            values, proof = self._improve(term, floor, values, left)
-            proofs.append(proof if intact else Proof(proof.value, None))
-            intact = intact and proof.bound == proof.value
-            self._fix(term, proof.value)
-        return Outcome(answer=answer_from(self.variables, lambda v: values[v.index]), proofs=tuple(proofs))
+        bounds: list[int] = []
+        intact = True
+        for term, free, later in zip(
+            self.terms, free_bounds, range(len(self.terms) - 1, -1, -1), strict=True
+        ):
+            found, bound = self._improve(term, free, values, later)
+            values = found
+            bounds.append(bound if intact else free)
+            at_hand = _evaluate(term, values)
+            intact = intact and bound == at_hand
+            self._hold(term, at_hand)
+        answer = answer_from(self.variables, lambda variable: values[variable.index])
+        return Outcome(answer=answer, bounds=tuple(bounds))
 
-    def _complete(self, quick: Answer, left: Left) -> list[int] | None:
+    def _complete(self, quick: Answer) -> list[int] | None:
         """Values of all variables, the auxiliary ones too, at the quick answer.
 
         A hint that leaves variables open is often lost; fixing the decisions and solving the rest costs
@@ -72,48 +65,50 @@ class ExactModel:
         """
         for variable, value in hint_from(self.variables, quick):
             self.model.add_hint(variable, value)
-        solver = self._solver(left)
+        solver = self._solver(self.deadline.left())
         solver.parameters.fix_variables_to_their_hinted_value = True
-        status = solver.solve(self.model)
-        if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
-            return None
-        return list(solver.response_proto.solution)
+        return self._run(solver)
 
     def _improve(
-        self, term: Term, floor: int, values: list[int], left: Left
-    ) -> tuple[list[int], Proof]:
-        at_hand = self._value(term, values)
-        if at_hand == floor:
-            return values, Proof(at_hand, floor)
-        if left() <= 0:
-            return values, Proof(at_hand, None)
+        self, term: Term, free: int, values: list[int], later: int
+    ) -> tuple[list[int], int]:
+        """The best values found for the term and a bound on it, with all earlier terms held."""
+        seconds = self.deadline.left()
+        if _evaluate(term, values) == free or seconds <= 0:
+            return values, free
         self._hint(values)
         if term.name.is_maximised:
             self.model.maximize(term.expression)
         else:
             self.model.minimize(term.expression)
-        solver = self._solver(left)
-        status = solver.solve(self.model)
+        # A hard term may not starve the later ones: it gets at most half of what is left.
+        solver = self._solver(seconds / 2 if later else seconds)
+        found = self._run(solver)
         self.model.clear_objective()
-        if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
-            return values, Proof(at_hand, None)  # the bound is void when the status is unknown
-        found = list(solver.response_proto.solution)
+        if found is None:
+            return values, free  # the back end's bound is void when its status is unknown
         bound = round(solver.best_objective_bound)
-        value = self._value(term, found)
-        if status == cp_model.OPTIMAL:
-            bound = value
-        return found, Proof(value, bound)
+        return found, min(bound, free) if term.name.is_maximised else max(bound, free)
 
-    def _solver(self, left: Left) -> cp_model.CpSolver:
+    def _run(self, solver: cp_model.CpSolver) -> list[int] | None:
+        status = solver.solve(self.model)
+        response = solver.response_proto
+        self.deadline.charge(
+            wall_seconds=response.wall_time, deterministic_seconds=response.deterministic_time
+        )
+        solved = status in {cp_model.OPTIMAL, cp_model.FEASIBLE}
+        return list(response.solution) if solved else None
+
+    def _solver(self, seconds: float) -> cp_model.CpSolver:
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.random_seed = self.budget.seed
         if self.budget.deterministic:
             parameters.num_workers = 1
-            parameters.max_deterministic_time = max(0.01, left())
+            parameters.max_deterministic_time = seconds
         else:
             parameters.num_workers = self.budget.workers
-            parameters.max_time_in_seconds = max(0.01, left())
+            parameters.max_time_in_seconds = seconds
         return solver
 
     def _hint(self, values: list[int]) -> None:
@@ -121,10 +116,7 @@ class ExactModel:
         for i, value in enumerate(values):
             self.model.add_hint(self.model.get_int_var_from_proto_index(i), value)
 
-    def _value(self, term: Term, values: list[int]) -> int:
-        return _evaluate(term, values)
-
-    def _fix(self, term: Term, value: int) -> None:
+    def _hold(self, term: Term, value: int) -> None:
         if term.name.is_maximised:
             self.model.add(term.expression >= value)
         else:

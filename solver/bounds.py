@@ -1,0 +1,57 @@
+"""Bounds that hold for a problem as posed and cost no search: what could be placed at the very best."""
+
+from solver.eligibility import device_accepts, room_of_empty_node
+from solver.objective import TermName
+from solver.problem import WHOLE_DEVICE_MILLI, Problem, Task
+from solver.score import levels
+
+
+def free_bounds(problem: Problem) -> tuple[int, ...]:
+    """One bound for each entry of the objective, in its order; costs can't be below 0 (model.md, B1)."""
+    bounds: list[int] = []
+    for name in problem.objective:
+        if name == TermName.PLACED:
+            bounds += [placed_bound(problem, level) for level in levels(problem)]
+        else:
+            bounds.append(0)
+    return tuple(bounds)
+
+
+def placed_bound(problem: Problem, level: int) -> int:
+    """No more than is asked for by tasks that fit at all, nor than the devices of the cluster hold."""
+    tasks = [task for task in problem.tasks if task.priority == level]
+    most = {task.id: most_replicas(problem, task) for task in tasks}
+    without_gpu = sum(most[task.id] for task in tasks if not task.request.gpus)
+    with_gpu = [task for task in tasks if task.request.gpus]
+    asked = sum(most[task.id] * task.request.weight for task in with_gpu)
+    held = {(slot.node, device) for t in with_gpu for slot in t.placed for device in slot.devices}
+    usable = sum(
+        (node.id, device.id) in held
+        or (node.schedulable and any(device_accepts(task, device) for task in with_gpu))
+        for node in problem.nodes
+        for device in node.devices
+    )
+    if _starts_overfull(problem):
+        return without_gpu + asked
+    return without_gpu + min(asked, WHOLE_DEVICE_MILLI * usable)
+
+
+def most_replicas(problem: Problem, task: Task) -> int:
+    """How many replicas of the task would run on the empty cluster, or do run; 0 if the gang is too large."""
+    room = len(task.placed)
+    for node in problem.nodes:
+        room += room_of_empty_node(task, node)
+        if room >= task.replicas:
+            return task.replicas
+    return room if room >= task.fewest or task.placed else 0
+
+
+def _starts_overfull(problem: Problem) -> bool:
+    """True when a device holds more than 1000 milli at the start, and may go on doing so."""
+    use: dict[tuple[str, str], int] = {}
+    for task in problem.tasks:
+        for slot in task.placed:
+            for device in slot.devices:
+                key = (slot.node, device)
+                use[key] = use.get(key, 0) + task.request.gpu_milli
+    return any(milli > WHOLE_DEVICE_MILLI for milli in use.values())
