@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interruption:
-    """Remembers SIGINT and SIGTERM.
+    """Remembers SIGINT, SIGTERM and SIGHUP (the terminal was closed).
 
     It raises nothing: an exception at any point of a clean-up would leave processes behind.
     """
@@ -17,7 +17,7 @@ class Interruption:
         # A pipe and not threading.Event: setting an event inside a signal handler can deadlock
         # with the wait that the signal interrupted.
         self._woken, self._wake = os.pipe()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,154 @@
+"""``stowplan solve``, ``check`` and ``schema``: the solver on files, without a server.
+
+Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``-`` reads stdin; without
+``--out`` the JSON goes to stdout and nothing else does.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Never, TypeVar
+
+import typer
+
+from solver.errors import Fault, InvalidPlan, InvalidProblem
+
+EXIT_FAILED = 1
+EXIT_INVALID = 2
+
+T = TypeVar("T")
+
+Source = Annotated[str, typer.Argument(help="A JSON file, or - for stdin.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Write the JSON there instead of to stdout.")
+]
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds the offline commands to the command line."""
+    cli.command("solve")(solve_file)
+    cli.command("check")(check_files)
+    cli.command("schema")(print_schema)
+
+
+def solve_file(
+    problem: Source,
+    seconds: Annotated[float | None, typer.Option(help="Wall time to think, at most.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads of the exact search.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the exact search.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same plan, to the byte, on every run.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """Place the tasks of a problem and print the plan."""
+    documents = _documents()
+    asked = _valid(lambda: documents.parse_problem(_read(problem)))
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in (("seconds", seconds), ("workers", workers), ("seed", seed))
+        if value is not None
+    }
+    if deterministic:
+        changes["deterministic"] = True
+    if changes:
+        asked = _valid(lambda: replace(asked, budget=replace(asked.budget, **changes)))
+    plan = _server_module("solver.solve").solve(asked, clock=time.monotonic)
+    _write(documents.plan_bytes(plan), out)
+
+
+def check_files(problem: Source, plan: Source, out: Out = None) -> None:
+    """Say which rules a plan breaks and what it is worth, by the specification alone."""
+    if problem == plan == "-":
+        _fail("only one of the two files can be read from stdin", EXIT_INVALID)
+    documents = _documents()
+    asked = _valid(lambda: documents.parse_problem(_read(problem)))
+    answer = _valid(lambda: documents.parse_plan(_read(plan)))
+    check = import_module("solver.check")
+    as_document = import_module("solver.replay").as_document
+    found = check.violations(asked, answer)
+    # The worth of placements that don't exist is no number.
+    worth = () if any(violation.rule == "C1" for violation in found) else check.score(asked, answer)
+    report = {
+        "violations": [as_document(violation, leave_out_none=True) for violation in found],
+        "score": [as_document(entry, leave_out_none=True) for entry in worth],
+    }
+    _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def print_schema(
+    name: Annotated[str, typer.Argument(help="problem or plan.")], out: Out = None
+) -> None:
+    """Print the JSON Schema of a form."""
+    documents = _documents()
+    if name not in documents.forms():
+        known = ", ".join(documents.forms())
+        _fail(f"there is no form {name!r}; the forms are {known}", EXIT_INVALID)
+    _write(json.dumps(documents.schema(name), indent=2).encode() + b"\n", out)
+
+
+def _documents() -> ModuleType:
+    return import_module("app.planning.documents")
+
+
+def _server_module(name: str) -> ModuleType:
+    """A module that needs the ``server`` extra; without it the message says what to install."""
+    try:
+        module = import_module(name)
+        import_module("ortools")
+    except ModuleNotFoundError as error:
+        _fail(
+            f"solving needs the package {error.name}, which isn't installed: "
+            "pip install 'stowplan[server]'",
+            EXIT_FAILED,
+        )
+    return module
+
+
+def _read(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        _fail(f"{source} can't be read: {error.strerror}", EXIT_FAILED)
+
+
+def _valid(parse: Callable[[], T]) -> T:
+    """What ``parse`` gives; ends the command with every fault on stderr when it refuses."""
+    try:
+        return parse()
+    except (InvalidProblem, InvalidPlan) as error:
+        kind = "problem" if isinstance(error, InvalidProblem) else "plan"
+        _list_faults(kind, error.faults)
+        raise typer.Exit(EXIT_INVALID) from None
+
+
+def _list_faults(kind: str, faults: tuple[Fault, ...]) -> None:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    typer.echo(f"this is no valid {kind}: {count}", err=True)
+    for fault in faults:
+        typer.echo(f"  {fault}", err=True)
+
+
+def _write(data: bytes, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        _fail(f"{out} can't be written: {error.strerror}", EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> Never:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)

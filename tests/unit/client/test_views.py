@@ -1,0 +1,109 @@
+"""What stands in the tables: simulated devices say so, unknown is a dash, gangs are spelled out."""
+
+import pytest
+
+from client import views
+from client.output import Table
+
+
+def column(table: Table, name: str) -> list[str]:
+    index = table.columns.index(name)
+    return [row[index] for row in table.rows]
+
+
+def test_simulated_device_is_labelled_wherever_it_shows(documents) -> None:
+    task = documents.task(documents.allocation("n1", 0, simulated=True))
+    node = documents.node(devices=[documents.device(0, simulated=True)])
+    assert views.devices_of(task) == "simulated GPU 0"
+    assert column(views.node_table([node], wide=False), "DEVICE") == ["simulated GPU 0"]
+    assert column(views.use_table([node], []), "DEVICE") == ["simulated GPU 0"]
+    assert "simulated GPU 0" in "\n".join(views.task_lines(task))
+
+
+def test_gang_shows_each_replicas_node_and_devices(documents) -> None:
+    task = documents.task(documents.allocation("n1", 0, 1), documents.allocation("n2", 3, rank=1))
+    assert views.nodes_of(task) == "n1, n2"
+    assert views.devices_of(task) == "GPU 0, GPU 1; GPU 3"
+
+
+def test_large_gang_is_counted(documents) -> None:
+    replicas = [
+        documents.allocation(f"n{rank}", 0, simulated=rank == 0, rank=rank) for rank in range(8)
+    ]
+    task = documents.task(*replicas)
+    assert views.nodes_of(task) == "8 nodes"
+    assert views.devices_of(task) == "8 GPUs (1 simulated)"
+
+
+def test_task_without_devices_runs_on_the_cpu(documents) -> None:
+    assert views.devices_of(documents.task(documents.allocation("n1"))) == "CPU"
+
+
+def test_waiting_task_shows_its_reasons_and_no_place(documents) -> None:
+    task = documents.task(state="pending", plan=None, running_seconds=None)
+    table = views.task_table([task], why={"t-1": "no node has 4 GPUs"}, wide=False)
+    assert table.rows == (
+        ("t-1", "train", "pending", "default", "-", "-", "-", "no node has 4 GPUs"),
+    )
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_tables_have_a_cell_for_each_column(documents, wide: bool) -> None:
+    task = documents.task(documents.allocation("n1", 0))
+    node = documents.node()
+    bare = documents.node(devices=[], device_message="no driver")
+    assert len(views.task_table([task], why={}, wide=wide).rows) == 1
+    assert len(views.node_table([node, bare], wide=wide).rows) == 2
+
+
+def test_node_without_devices_says_why(documents) -> None:
+    bare = documents.node(devices=[], device_message="no NVIDIA driver")
+    table = views.node_table([bare], wide=False)
+    assert column(table, "DEVICE") == ["none"]
+    assert column(table, "HELD BY") == ["no NVIDIA driver"]
+
+
+def test_shared_device_shows_each_share(documents) -> None:
+    uses = [documents.use("a", 250), documents.use("b", 500)]
+    table = views.node_table(
+        [documents.node(devices=[documents.device(0, used_by=uses)])], wide=False
+    )
+    assert column(table, "IN USE") == ["75%"]
+    assert column(table, "HELD BY") == ["a (25%), b (50%)"]
+
+
+def test_unhealthy_device_shows_its_fault(documents) -> None:
+    device = documents.device(0, healthy=False, fault="lost from the bus")
+    table = views.node_table([documents.node(devices=[device])], wide=False)
+    assert column(table, "HELD BY") == ["unhealthy: lost from the bus"]
+
+
+def test_cordoned_node_is_marked(documents) -> None:
+    assert views.node_state(documents.node(schedulable=False)) == "ready,cordoned"
+
+
+def test_missing_measurement_is_a_dash_and_never_zero(documents) -> None:
+    table = views.use_table([documents.node()], [])
+    assert column(table, "CPU") == ["-"]
+    assert column(table, "BUSY") == ["-"]
+    assert column(table, "MEMORY") == ["- of 32.0 GiB"]
+
+
+def test_measured_use_is_shown_beside_its_device(documents) -> None:
+    sample = {
+        "uuid": "GPU-0",
+        "utilization_percent": 0,
+        "memory_used_mib": 2048,
+        "power_watts": 99.6,
+    }
+    latest = [{"node": "n1", "host": {"cpu_percent": 41.7}, "devices": [sample]}]
+    table = views.use_table([documents.node()], latest)
+    assert column(table, "CPU") == ["42%"]
+    assert column(table, "BUSY") == ["0%"]
+    assert column(table, "DEVICE MEMORY") == ["2.0 GiB"]
+    assert column(table, "POWER") == ["100 W"]
+    assert column(table, "TEMP") == ["-"]
+
+
+def test_program_is_shown_as_a_shell_would_take_it(documents) -> None:
+    assert "program:    python 'a b.py'" in views.task_lines(documents.task())
