@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -14,7 +15,6 @@ from agent.events import (
     Acknowledged,
     DesiredReceived,
     Event,
-    Exited,
     Forget,
     Instruction,
     Key,
@@ -43,11 +43,10 @@ from telemetry.samples import Inventory
 LONG_POLL_SECONDS = 25.0
 _TICK_SECONDS = 1.0
 _LOG_SECONDS = 0.5
-# How long the report of an exit waits for the last output before it: a task that failed should have
-# its reason in the log when it is seen to have failed, but a service without logs must not keep it
-# from being seen.
-_LAST_OUTPUT_SECONDS = 10.0
-_FAREWELL_SECONDS = 5.0
+# How long a report with an exit waits for the last output: who sees a task fail should find why in
+# its log, but a service that takes no output must not keep the exit, or the lease, from being told.
+_LAST_OUTPUT_SECONDS = 5.0
+_FAREWELL_SECONDS = 2 * _LAST_OUTPUT_SECONDS
 
 log = structlog.get_logger("stowplan.agent")
 
@@ -84,7 +83,7 @@ class Daemon:
         self._now = now
         self._stop_tasks_on_exit = stop_tasks_on_exit
         self._state = State()
-        self._runtime = make_runtime(self._happened)
+        self._runtime = make_runtime(self._handle)
         self._shipper = LogShipper(spool=spool, client=client)
         self._boot_id = boot_id()
         self._epoch = secrets.token_hex(8)
@@ -99,7 +98,7 @@ class Daemon:
         self._leave = asyncio.Event()
         self._measured = asyncio.Event()
         self._told_to_leave = False
-        self._endings: set[asyncio.Task[None]] = set()
+        self._forgetting: set[Key] = set()
 
     # Life.
 
@@ -127,7 +126,7 @@ class Daemon:
                 for finished in done:
                     finished.result()
             finally:
-                await _cancelled([*loops, *self._endings])
+                await _cancelled(loops)
             await self._say_farewell()
         finally:
             self._runtime.close()
@@ -145,7 +144,7 @@ class Daemon:
         self._leave_when_idle()
 
     def _leave_when_idle(self) -> None:
-        if self._told_to_leave and self._state.is_idle() and not self._endings:
+        if self._told_to_leave and self._state.is_idle():
             self._leave.set()
 
     async def _recover(self) -> None:
@@ -164,25 +163,6 @@ class Daemon:
                     await self._report()
 
     # Events in, instructions out.
-
-    def _happened(self, event: Event) -> None:
-        """An event of the runtime; an exit is told only after the last output."""
-        if not isinstance(event, Exited):
-            self._handle(event)
-            return
-        ending = asyncio.get_running_loop().create_task(self._end(event))
-        self._endings.add(ending)
-        ending.add_done_callback(self._ended)
-
-    def _ended(self, ending: asyncio.Task[None]) -> None:
-        self._endings.discard(ending)
-        self._leave_when_idle()
-
-    async def _end(self, event: Exited) -> None:
-        with suppress(UnreachableError, TimeoutError):
-            async with asyncio.timeout(_LAST_OUTPUT_SECONDS):
-                await self._shipper.finish(event.key)
-        self._handle(event)
 
     def _handle(self, event: Event) -> None:
         if not isinstance(event, Ticked):
@@ -207,8 +187,8 @@ class Daemon:
                 _say("killing", instruction.key, reason=instruction.reason)
                 self._runtime.kill(instruction.key, reason=instruction.reason)
             case Forget():
-                self._shipper.forget(instruction.key)
-                self._runtime.forget(instruction.key)
+                self._forgetting.add(instruction.key)
+                self._forget_what_is_shipped()
             case ReportNow():
                 self._report_due.set()
 
@@ -264,6 +244,7 @@ class Daemon:
         while True:
             try:
                 await self._shipper.ship_all()
+                self._forget_what_is_shipped()
                 backoff.succeeded()
             except UnreachableError as error:
                 await asyncio.sleep(backoff.failed(error))
@@ -273,6 +254,13 @@ class Daemon:
         while True:
             self._handle(Ticked(at=self._now()))
             await asyncio.sleep(_TICK_SECONDS)
+
+    def _forget_what_is_shipped(self) -> None:
+        """An attempt's files go only when the service has all its output (or wants none)."""
+        for key in [key for key in self._forgetting if self._shipper.is_done(key)]:
+            self._forgetting.discard(key)
+            self._shipper.forget(key)
+            self._runtime.forget(key)
 
     # Speaking with the service.
 
@@ -318,6 +306,12 @@ class Daemon:
     async def _report(self) -> None:
         self._report_due.clear()
         reports = self._state.reports()
+        exits = tuple(
+            Key(id=report.id, generation=report.generation)
+            for report in reports
+            if report.state is AllocationState.EXITED
+        )
+        await self._ship_last_output(exits)
         collection, self._collection = self._collection, None
         inventory = self._inventory
         self._seq += 1
@@ -336,12 +330,13 @@ class Daemon:
         )
         ack = await self._client.report(form)
         self._known_inventory = inventory
-        exits = tuple(
-            Key(id=report.id, generation=report.generation)
-            for report in reports
-            if report.state is AllocationState.EXITED
-        )
         self._acknowledged(ack, exits, sent_at)
+
+    async def _ship_last_output(self, exits: tuple[Key, ...]) -> None:
+        with suppress(UnreachableError, TimeoutError):
+            async with asyncio.timeout(_LAST_OUTPUT_SECONDS):
+                for key in exits:
+                    await self._shipper.finish(key)
 
     def _acknowledged(self, ack: ReportAck, exits: tuple[Key, ...], sent_at: Moment) -> None:
         self._interval_seconds = ack.report_interval_seconds
@@ -373,7 +368,7 @@ def _say(what: str, key: Key, **more: str) -> None:
     log.info(what, allocation=key.id, generation=key.generation, **more)
 
 
-async def _cancelled(tasks: list[asyncio.Task]) -> None:
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

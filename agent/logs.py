@@ -35,6 +35,11 @@ class LogShipper:
     def forget(self, key: Key) -> None:
         self._followed.pop(key, None)
 
+    def is_done(self, key: Key) -> bool:
+        """Whether nothing is left to send."""
+        followed = self._followed.get(key)
+        return followed is None or followed.refused or not self._read(key, followed.offset, 1)
+
     async def ship_all(self) -> None:
         """One chunk of each output that has grown, so that a flood of one doesn't hide the others.
 
@@ -58,7 +63,7 @@ class LogShipper:
         followed = self._followed.get(key)
         if followed is None or followed.refused:
             return False
-        data = self._read(key, followed.offset)
+        data = self._read(key, followed.offset, CHUNK_BYTES)
         if not data:
             return False
         chunk = LogChunk(
@@ -77,10 +82,10 @@ class LogShipper:
         followed.offset = answer.next_offset
         return True
 
-    def _read(self, key: Key, offset: int) -> bytes:
+    def _read(self, key: Key, offset: int, count: int) -> bytes:
         try:
             with self._spool.output(key).open("rb") as file:
                 file.seek(offset)
-                return file.read(CHUNK_BYTES)
+                return file.read(count)
         except FileNotFoundError:
             return b""

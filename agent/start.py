@@ -26,6 +26,10 @@ EXIT_REFUSED = 1
 EXIT_SETTINGS = 2
 
 
+class NoTokenError(Exception):
+    """The agent has no token to speak with; the text says where to get one."""
+
+
 def run(settings: AgentSettings) -> int:
     """Run an agent until it is told to leave; its exit code. Must be on the main thread."""
     set_up_logging()
@@ -41,21 +45,42 @@ def run(settings: AgentSettings) -> int:
 
 
 async def _serve(settings: AgentSettings, spool: Spool) -> int:
+    try:
+        daemon = make_daemon(settings, spool)
+    except NoTokenError as error:
+        log.error("no token", hint=str(error))  # noqa: TRY400  as above
+        return EXIT_SETTINGS
+    watch_signals(daemon)
+    log.info("agent", node=settings.name, server=settings.server, state=str(spool.root))
+    try:
+        await daemon.run()
+    except RefusedError as error:
+        log.error("refused", status=error.status, reason=str(error))  # noqa: TRY400  as above
+        return EXIT_REFUSED
+    log.info("left")
+    return EXIT_LEFT
+
+
+def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
+    """An agent that is ready to run. To be called on its event loop.
+
+    Raises:
+        NoTokenError: neither a token of its own nor one to join with.
+    """
     join_token = settings.join_token.get_secret_value() if settings.join_token else None
     token = spool.token() or join_token
     if token is None:
-        log.error(
-            "no token: give --join-token, or set STOWPLAN_JOIN_TOKEN",
-            hint="`stowplan serve` keeps it in join.token of its home directory",
+        raise NoTokenError(
+            "give --join-token or set STOWPLAN_JOIN_TOKEN; `stowplan serve` keeps it in the file"
+            " join.token of its home"
         )
-        return EXIT_SETTINGS
     base = make_base(
         node=settings.name,
         path=settings.task_path,
         inherited=os.environ,
         nvml_library=settings.nvml_library,
     )
-    daemon = Daemon(
+    return Daemon(
         membership=Membership(
             node=settings.name,
             address=settings.address or local_address(settings.server),
@@ -67,7 +92,7 @@ async def _serve(settings: AgentSettings, spool: Spool) -> int:
         client=ServiceClient(settings.server, token=token),
         collector=make_collector(
             node=settings.name,
-            disk=settings.state_directory(),
+            disk=spool.root,
             simulated_devices=settings.simulated_devices,
             nvml=settings.nvml,
             nvml_library=settings.nvml_library,
@@ -78,15 +103,6 @@ async def _serve(settings: AgentSettings, spool: Spool) -> int:
         now=now,
         stop_tasks_on_exit=settings.stop_tasks_on_exit,
     )
-    watch_signals(daemon)
-    log.info("agent", node=settings.name, server=settings.server, state=str(spool.root))
-    try:
-        await daemon.run()
-    except RefusedError as error:
-        log.error("refused", status=error.status, reason=str(error))  # noqa: TRY400  as above
-        return EXIT_REFUSED
-    log.info("left")
-    return EXIT_LEFT
 
 
 def local_address(server: str) -> str:

@@ -1,0 +1,209 @@
+"""The agents' side of a service, over real HTTP, as a test scripts it: what is desired, and whether
+it answers at all. It plans nothing and keeps no database; what it hears it keeps for the test to
+see.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from protocol import VERSION
+from protocol.desired import DesiredAllocation, DesiredSet
+from protocol.node import Registered, Registration
+from protocol.report import (
+    AllocationReport,
+    AllocationState,
+    Exit,
+    LogAck,
+    LogChunk,
+    Report,
+    ReportAck,
+)
+from tests.waiting import DEADLINE_SECONDS
+
+JOIN_TOKEN = "join-token-of-the-tests"
+NODE_TOKEN = "node-token-of-the-tests"
+
+
+class AgentService:
+    """What the test says and sees. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.away = False
+        """Answers 503 to everything."""
+        self.refusal: tuple[int, str] | None = None
+        self.settles = True
+        self.lease_seconds = 60.0
+        self.version = VERSION
+        self.revision = 0
+        self.desired: tuple[DesiredAllocation, ...] = ()
+        self.registrations: list[tuple[str, Registration]] = []
+        self.reports: list[Report] = []
+        self.exits: dict[tuple[str, int], list[Exit]] = {}
+        self.output: dict[tuple[str, int], bytes] = {}
+        self.url = ""
+
+    def desire(self, *allocations: DesiredAllocation) -> None:
+        with self.changed:
+            self.revision += 1
+            self.desired = allocations
+            self.changed.notify_all()
+
+    def wait(self, fact: Any, what: str) -> None:
+        """Until the fact holds; it is looked at after every request."""
+        with self.changed:
+            assert self.changed.wait_for(fact, DEADLINE_SECONDS), f"waited in vain for: {what}"
+
+    def last(self, allocation: str) -> AllocationReport | None:
+        """What the newest report says of an allocation."""
+        for one in self.reports[-1].allocations if self.reports else ():
+            if one.id == allocation:
+                return one
+        return None
+
+    def wait_for_state(self, allocation: str, state: AllocationState) -> AllocationReport:
+        def reached() -> bool:
+            last = self.last(allocation)
+            return last is not None and last.state is state
+
+        self.wait(reached, f"{allocation} is {state}")
+        found = self.last(allocation)
+        assert found is not None
+        return found
+
+    def wait_for_exit(self, allocation: str, generation: int = 1) -> Exit:
+        key = (allocation, generation)
+        self.wait(lambda: key in self.exits, f"{allocation} has exited")
+        return self.exits[key][0]
+
+    def text(self, allocation: str, generation: int = 1) -> str:
+        return self.output.get((allocation, generation), b"").decode()
+
+    # The routes. Called under the lock.
+
+    def register(self, token: str, form: Registration) -> Registered:
+        self.registrations.append((token, form))
+        return Registered(
+            version=self.version,
+            node=form.node,
+            token=NODE_TOKEN if token == JOIN_TOKEN else None,
+            lease_seconds=self.lease_seconds,
+            report_interval_seconds=0.2,
+        )
+
+    def report(self, form: Report) -> ReportAck:
+        self.reports.append(form)
+        exited = [one for one in form.allocations if one.exit is not None]
+        for one in exited:
+            assert one.exit is not None
+            self.exits.setdefault((one.id, one.generation), []).append(one.exit)
+        if self.settles and any(d.id in {e.id for e in exited} for d in self.desired):
+            self.desired = tuple(d for d in self.desired if d.id not in {e.id for e in exited})
+            self.revision += 1
+        return ReportAck(
+            seq=form.seq,
+            lease_seconds=self.lease_seconds,
+            report_interval_seconds=0.2,
+            revision=self.revision,
+            settled=tuple(one.id for one in exited) if self.settles else (),
+        )
+
+    def logs(self, form: LogChunk) -> LogAck:
+        key = (form.allocation, form.generation)
+        known = self.output.get(key, b"")
+        if form.offset <= len(known):
+            known = known[: form.offset] + form.data
+            self.output[key] = max(known, self.output.get(key, b""), key=len)
+        return LogAck(next_offset=len(self.output.get(key, b"")))
+
+    def desired_set(self, revision: int, wait_seconds: float) -> DesiredSet | None:
+        self.changed.wait_for(lambda: self.revision != revision, wait_seconds)
+        if self.revision == revision:
+            return None
+        return DesiredSet(node="n1", revision=self.revision, allocations=self.desired)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    service: AgentService
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        service, token = self.service, self.headers["Authorization"].removeprefix("Bearer ")
+        with service.changed:
+            if self._refused(token):
+                return
+            match urlsplit(self.path).path:
+                case "/agent/v1/register":
+                    answer = service.register(token, Registration.model_validate_json(body))
+                case "/agent/v1/report":
+                    answer = service.report(Report.model_validate_json(body))
+                case _:
+                    answer = service.logs(LogChunk.model_validate_json(body))
+            self._answer(200, answer.model_dump_json())
+            service.changed.notify_all()
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        with self.service.changed:
+            if self._refused(self.headers["Authorization"].removeprefix("Bearer ")):
+                return
+            # Never longer than a test's patience: at its end the server waits for its handlers.
+            wait_seconds = min(float(query["wait"][0]), 1.0)
+            desired = self.service.desired_set(int(query["revision"][0]), wait_seconds)
+            if desired is None:
+                self._answer(204, "")
+            else:
+                self._answer(200, desired.model_dump_json())
+
+    def _refused(self, token: str) -> bool:
+        if self.service.away:
+            self._answer(503, json.dumps({"detail": "away"}))
+        elif self.service.refusal is not None:
+            status, detail = self.service.refusal
+            self._answer(status, json.dumps({"detail": detail}))
+        elif token not in {JOIN_TOKEN, NODE_TOKEN}:
+            self._answer(401, json.dumps({"detail": "unknown token"}))
+        else:
+            return False
+        return True
+
+    def _answer(self, status: int, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet: the tests look at the state, not at lines."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """An agent that was killed leaves broken connections behind: no fault of the server."""
+
+
+@contextmanager
+def serving() -> Iterator[AgentService]:
+    """A service on a port of its own."""
+    service = AgentService()
+    handler = type("Handler", (_Handler,), {"service": service})
+    server = _Server(("127.0.0.1", 0), handler)
+    service.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
