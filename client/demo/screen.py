@@ -60,7 +60,7 @@ class PlainScreen:
             for event in self._stowplan.events(follow=True):
                 if self._closed.is_set():
                     return
-                self.say(event["message"])
+                self.say(event_text(event))
         except StowplanError as error:
             if not self._closed.is_set():
                 self.say(f"the events ended: {error}")
@@ -108,6 +108,12 @@ class LiveScreen:
             except StowplanError:
                 continue  # the story meets the same error, and tells it
             self._tables = [rich_table(progress_table(tasks)), rich_table(use_table(nodes, latest))]
+
+
+def event_text(event: "Json") -> str:
+    """What happened; an event of a node alone is told with its name."""
+    of_node = event["task"] is None and event["node"] is not None
+    return f"{event['node']}: {event['message']}" if of_node else event["message"]
 
 
 def progress_table(tasks: "list[Json]") -> Table:

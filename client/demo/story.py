@@ -22,7 +22,7 @@ GANG, TEXT, SERVICE, MISFIT = "digits-gang", "text-model", "digits-service", "mi
 _MISFIT_GPUS = 2 * DEVICES_PER_NODE
 _GANG_EPOCHS = 6
 _TEXT_STEPS = 300
-_CHECKPOINT_WAIT_SECONDS = 600
+_CHECKPOINT_WAIT_SECONDS = 60
 _QUESTION_IMAGES = 90
 """Images in one question: the held-out ones make a handful of questions."""
 _ACCURACY_RATIO_MIN = 0.9
@@ -103,11 +103,12 @@ class Story:
             StowplanError: the service is gone, or refused.
         """
         self._await_nodes()
-        for name, spec in self._specs.items():
-            self._ids[name] = self._stowplan.submit(spec)["id"]
-        self._say(f"submitted {', '.join(self._ids)}")
+        for name in (GANG, TEXT, MISFIT):
+            self._submit(name)
         self._tell_why_misfit_waits()
         gang = self._stowplan.wait(self._ids[GANG])
+        # Only now: the service takes the newest checkpoint there is, and that shall be the last.
+        self._submit(SERVICE)
         if gang["state"] == "succeeded":
             self._answers = self._question_service()
         self._stowplan.wait(self._ids[TEXT])
@@ -133,6 +134,9 @@ class Story:
         """``host:port`` of the inference service while it runs."""
         allocations = self._stowplan.task(self._ids[SERVICE])["allocations"]
         return allocations[0]["endpoint"] if allocations else None
+
+    def _submit(self, name: str) -> None:
+        self._ids[name] = self._stowplan.submit(self._specs[name])["id"]
 
     def _await_nodes(self) -> None:
         for _ in self._stowplan.events(follow=True):
