@@ -88,7 +88,7 @@ class Daemon:
         self._boot_id = boot_id()
         self._epoch = secrets.token_hex(8)
         self._seq = 0
-        self._interval_seconds = 5.0
+        self._interval_seconds = 1.0
         self._collection: Collection | None = None
         self._inventory: Inventory | None = None
         self._known_inventory: Inventory | None = None

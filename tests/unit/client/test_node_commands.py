@@ -1,0 +1,86 @@
+"""`stowplan probe` and the options of `stowplan agent`."""
+
+import json
+from pathlib import Path
+
+import pytest
+import structlog
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from client import home
+from client.commands import node
+from client.errors import InvalidInputError
+
+cli = typer.Typer(pretty_exceptions_enable=False)
+node.register(cli)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def test_probe_prints_inventory_and_one_sample() -> None:
+    result = run("probe", "--simulated-devices", "1xA100:40960", "-o", "json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["inventory"]["host"]["cpu_milli"] > 0
+    assert data["host"]["memory_total_mib"] > 0
+    [device] = data["inventory"]["devices"]
+    assert (device["model"], device["memory_mib"], device["simulated"]) == ("A100", 40960, True)
+    assert data["devices"][0]["utilization_percent"] is None
+
+
+def test_probe_speaks_yaml_and_tables() -> None:
+    assert yaml.safe_load(run("probe", "--no-nvml", "-o", "yaml").stdout)["devices"] == []
+    table = run("probe", "--no-nvml").stdout
+    assert "cpu_milli" in table
+    assert "NVML is switched off on this node" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["probe", "--simulated-devices", "many"], "--simulated-devices"),
+        (["agent", "--name", "has space"], "name"),
+        (["agent", "--server", "nowhere"], "server"),
+        (["agent", "--label", "novalue"], "--label"),
+        (["agent", "--domain", "=r1"], "--domain"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: list[str], path: str) -> None:
+    error = run(*arguments).exception
+    assert isinstance(error, InvalidInputError)
+    assert path in [fault.path.removeprefix("$.") for fault in error.faults]
+
+
+def test_an_agent_without_any_token_ends_with_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOWPLAN_HOME", str(tmp_path / "empty"))
+    for name in ("STOWPLAN_JOIN_TOKEN", "STOWPLAN_AGENT_JOIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    result = run("agent", "--name", "n1", "--state-dir", str(tmp_path / "state"), "--no-nvml")
+    structlog.reset_defaults()  # the agent had its lines sent to the runner's stderr
+    assert result.exit_code == 2
+    assert "join.token" in result.stderr
+
+
+def test_the_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STOWPLAN_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert home.home_dir() == tmp_path / "stowplan"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert home.home_dir() == Path.home() / ".local/share/stowplan"
+    monkeypatch.setenv("STOWPLAN_HOME", str(tmp_path / "own"))
+    assert home.home_dir() == tmp_path / "own"
+
+
+def test_a_token_is_read_without_its_newline_and_may_be_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STOWPLAN_HOME", str(tmp_path))
+    assert home.read_token("join.token") is None
+    (tmp_path / "join.token").write_text("secret\n")
+    assert home.read_token("join.token") == "secret"
