@@ -1,5 +1,8 @@
 """The demo's last words: a table of what became of each task, and what a person can try next."""
 
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -60,6 +63,16 @@ def next_steps(*, server: str, home: Path, endpoint: str | None) -> Iterator[str
         yield f"Inference:      http://{endpoint}/healthz, POST http://{endpoint}/predict"
     yield "Try, in another terminal:"
     yield f"  export STOWPLAN_HOME={home}"
+    stowplan = stowplan_command()
     for command in ("ps", f"why {MISFIT}", f"logs {SERVICE}", "nodes", "top", "plans"):
-        yield f"  stowplan {command}"
+        yield f"  {stowplan} {command}"
     yield "Ctrl-C ends everything and removes it."
+
+
+def stowplan_command() -> str:
+    """``stowplan``, or the way to it where this installation isn't on the PATH (`make demo`)."""
+    script = Path(sys.executable).with_name("stowplan")
+    found = shutil.which("stowplan")
+    if found is not None and Path(found).resolve() == script.resolve():
+        return "stowplan"
+    return shlex.quote(str(script)) if script.exists() else "stowplan"

@@ -59,8 +59,14 @@ def test_without_a_terminal_it_ends_by_itself_with_every_task_done(temporary: Pa
     assert "simulated" in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["demo-a", "digits-gang runs", "right away"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("right away", signal.SIGINT),
+        ("demo-a: joined", signal.SIGTERM),
+        ("digits-gang runs", signal.SIGINT),
+    ],
+)
 def test_interrupted_demo_ends_and_removes_everything(
     temporary: Path, number: int, moment: str
 ) -> None:
@@ -109,7 +115,7 @@ def test_on_a_terminal_it_stays_until_ctrl_c_and_names_what_to_try(temporary: Pa
         return demo.poll() is not None
 
     wait_for(names_what_to_try, "the demo stays and says what to try", DEMO_SECONDS)
-    for part in (b"/predict", b"user.token", b"stowplan why misfit", b"simulated GPU"):
+    for part in (b"/predict", b"user.token", b"stowplan why misfit", b"simulated GPU 0"):
         assert part in shown
     demo.send_signal(signal.SIGINT)
     wait_for(ended, "the demo ends", DEMO_SECONDS)

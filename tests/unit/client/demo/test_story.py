@@ -5,7 +5,12 @@ from pathlib import Path
 from client.demo.digits import load_held_out
 from client.demo.processes import DEVICES_PER_NODE, NODES
 from client.demo.story import MISFIT, Answers, Losses, Outcome, examples_dir, read_losses, specs
-from client.demo.summary import next_steps, outcome_word, summary_lines, summary_table
+from client.demo.summary import (
+    next_steps,
+    outcome_word,
+    summary_lines,
+    summary_table,
+)
 from protocol.task import TaskSpec
 
 SPECS = specs(examples_dir(), checkpoint_dir=Path("/tmp/c"), work_dir=Path("/tmp/w"))
