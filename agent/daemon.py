@@ -229,7 +229,12 @@ class Daemon:
 
     async def _sample_loop(self) -> None:
         while True:
-            collection = await asyncio.to_thread(self._collector.collect)
+            try:
+                collection = await asyncio.to_thread(self._collector.collect)
+            except (OSError, TimeoutError) as error:
+                log.warning("this host can't be measured", error=str(error))
+                await asyncio.sleep(self._interval_seconds)
+                continue
             for fault in collection.faults:
                 log.warning("not measured", fault=fault)
             self._collection, self._inventory = collection, collection.inventory
@@ -353,7 +358,10 @@ class Daemon:
     def _renew_lease(self, sent_at: Moment, lease_seconds: float) -> None:
         """From when it was *sent*: the service may have counted from any moment since."""
         until = sent_at.boot_seconds + lease_seconds
-        self._spool.keep_lease(self._boot_id, until)
+        try:
+            self._spool.keep_lease(self._boot_id, until)
+        except OSError as error:  # a full disk: the lease holds all the same, for this run
+            log.warning("the lease's end was not kept", error=str(error))
         self._handle(LeaseRenewed(at=self._now(), until_seconds=until))
 
 
