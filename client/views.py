@@ -204,7 +204,8 @@ def why_lines(why: Json) -> list[str]:
     """The answer to `why`: one paragraph, then every reason and every fix."""
     lines = [why["text"]]
     for reason in why["reasons"]:
-        nodes = f" ({reason['nodes']} nodes)" if reason["nodes"] is not None else ""
+        count = reason["nodes"]
+        nodes = "" if count is None else f" ({count} node{'' if count == 1 else 's'})"
         lines.append(f"  reason {reason['code']}: {reason['text']}{nodes}")
     for fix in why["fixes"]:
         task = f" (task {fix['task']})" if fix["task"] else ""
