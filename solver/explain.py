@@ -12,7 +12,7 @@ from solver.eligibility import (
 )
 from solver.greedy import Answer, packing_sets, place_gang
 from solver.objective import NODE_DIMENSIONS
-from solver.occupancy import Occupancy
+from solver.occupancy import Occupancy, occupied
 from solver.plan import Fix, FixKind, Reason, ReasonCode, Unplaced
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Task
 from solver.score import is_touched
@@ -30,7 +30,7 @@ def explain(problem: Problem, answer: Answer) -> tuple[Unplaced, ...]:
     waiting = [task for task in problem.tasks if not answer.get(task.id)]
     if not waiting:
         return ()
-    final = _state(problem, answer)
+    final = occupied(problem, answer)
     enlarged = _enlarged(problem, answer)
     urgent = sorted(waiting, key=lambda task: (-task.priority, task.id))[:MOST_FIXED]
     fixed = {task.id for task in urgent}
@@ -42,14 +42,6 @@ def explain(problem: Problem, answer: Answer) -> tuple[Unplaced, ...]:
         )
         for task in waiting
     )
-
-
-def _state(problem: Problem, answer: Answer) -> Occupancy:
-    state = Occupancy(problem)
-    for task in problem.tasks:
-        for slot in answer.get(task.id, ()):
-            state.add(task, slot)
-    return state
 
 
 def _enlarged(problem: Problem, answer: Answer) -> list[tuple[Node, Occupancy]]:
@@ -65,7 +57,7 @@ def _enlarged(problem: Problem, answer: Answer) -> list[tuple[Node, Occupancy]]:
         healthy = tuple(replace(device, healthy=True) for device in node.devices)
         extra = replace(node, id=NODE_ID_OF_ONE_MORE, schedulable=True, devices=healthy)
         larger = replace(problem, nodes=(*problem.nodes, extra))
-        found.append((node, _state(larger, answer)))
+        found.append((node, occupied(larger, answer)))
     return found
 
 

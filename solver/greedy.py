@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 
 from solver.eligibility import accepts, own_value_of, spread_rooms, value_of
 from solver.objective import NODE_DOMAIN
-from solver.occupancy import Occupancy, running
+from solver.occupancy import Occupancy, occupied
 from solver.problem import Node, Problem, Slot, Task
+from solver.score import slots_before
 
 Answer = dict[str, tuple[Slot, ...]]
 """Task id -> the slots of its running replicas."""
@@ -18,10 +19,18 @@ Answer = dict[str, tuple[Slot, ...]]
 
 def place_quickly(problem: Problem) -> Answer:
     """Slots for as many tasks as the rules and best fit allow. Never breaks a rule that holds."""
-    builder = _Builder(problem)
+    builder = _Builder(problem, slots_before(problem))
     for task in in_order(problem.tasks):
         if not builder.grow(task) and builder.occupancy.count(task) == 0:
             builder.preempt(task)
+    return builder.answer()
+
+
+def extend(problem: Problem, answer: Answer) -> Answer:
+    """The answer with whatever still fits placed too. Nothing that it places is touched."""
+    builder = _Builder(problem, answer)
+    for task in in_order(problem.tasks):
+        builder.grow(task)
     return builder.answer()
 
 
@@ -40,9 +49,9 @@ def in_order(tasks: Iterable[Task]) -> list[Task]:
 
 
 class _Builder:
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, start: Answer) -> None:
         self.problem = problem
-        self.occupancy = running(problem)
+        self.occupancy = occupied(problem, start)
         self.touched: set[str] = set()
         self.settled: set[str] = set()
         """Tasks that something was evicted for: moving them again would undo the justification."""

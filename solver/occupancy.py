@@ -5,6 +5,7 @@ counts once gave plans in which running tasks no longer fitted.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import combinations, islice
 
 from solver.eligibility import accepts, device_accepts, queue_chains, queue_need, separated
@@ -136,10 +137,10 @@ class Occupancy:
         return sum(milli == WHOLE_DEVICE_MILLI for milli in self.free_milli[node.id].values())
 
 
-def running(problem: Problem) -> Occupancy:
-    """The state at the start: everything where it is placed."""
+def occupied(problem: Problem, answer: Mapping[str, tuple[Slot, ...]]) -> Occupancy:
+    """The state of the cluster when the tasks run in these slots."""
     occupancy = Occupancy(problem)
     for task in problem.tasks:
-        for slot in task.placed:
+        for slot in answer.get(task.id, ()):
             occupancy.add(task, slot)
     return occupancy

@@ -3,7 +3,8 @@
 "May start there" (C2) needs none: a pattern that isn't allowed has no variable.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Callable
 
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr
@@ -19,7 +20,7 @@ from solver.eligibility import (
     value_of,
 )
 from solver.objective import NODE_DIMENSIONS
-from solver.problem import WHOLE_DEVICE_MILLI, Queue, Task
+from solver.problem import WHOLE_DEVICE_MILLI, Queue, Request
 
 
 def add_rules(variables: Variables) -> None:
@@ -35,6 +36,7 @@ def add_rules(variables: Variables) -> None:
     limit_queues(variables)
     keep_unpreemptible(variables)
     limit_moves(variables)
+    tighten_shares(variables)
     order_bins(variables)
     order_twins(variables)
 
@@ -66,19 +68,25 @@ def shared_on(variables: Variables, kind: DeviceClass) -> LinearExpr:
 
 def load_of(variables: Variables, kind: DeviceClass, b: int, quantity: str) -> LinearExpr:
     """What the shares in a bin of the class need of each device: ``gpu_milli`` or ``gpu_memory_mib``."""
+    return _in_bin(variables, kind, b, lambda request: getattr(request, quantity))
+
+
+def _in_bin(
+    variables: Variables, kind: DeviceClass, b: int, size: Callable[[Request], int]
+) -> LinearExpr:
+    """The sum of ``size`` over the shares in a bin of the class."""
     parts: list[IntVar] = []
     factors: list[int] = []
     for group in variables.groups_on(kind.node):
-        need = getattr(group.task.request, quantity)
         for pattern in group.patterns:
             if pattern.bin == b and pattern.node == kind.node and pattern.take[0][0] == kind.index:
                 parts.append(variables.new[group.index, pattern])
-                factors.append(need)
+                factors.append(size(group.task.request))
     for task, i in kind.occupants if b == 0 else ():
         request = variables.layout.group_of[task].task.request
         if request.is_share:
             parts.append(variables.stays[task][i])
-            factors.append(getattr(request, quantity))
+            factors.append(size(request))
     return LinearExpr.weighted_sum(parts, factors)
 
 
@@ -197,6 +205,8 @@ def keep_gangs_whole(variables: Variables) -> None:
             continue
         runs = variables.runs[group.index]
         model.add(count <= task.replicas * runs)
+        for i in variables.nodes_of(group):  # implied, and tighter for the linear relaxation
+            model.add(variables.on[group.index, i] <= variables.most_on(group, i) * runs)
         if _is_broken_gang(variables, group):
             as_is = variables.model.new_bool_var("")
             variables.as_is[group.index] = as_is
@@ -259,9 +269,14 @@ def pack_gangs(variables: Variables) -> None:
             is_chosen = model.new_bool_var("")
             chosen.append(is_chosen)
             model.add(inside <= group.most * is_chosen)
+            _unless_as_is(variables, group, model.add(inside >= group.task.fewest * is_chosen))
+            for i in nodes:  # implied, and tighter for the linear relaxation
+                here = variables.on[group.index, i]
+                model.add(here <= variables.most_on(group, i) * is_chosen)
             if len(nodes) == 1:
                 variables.present.setdefault((group.index, nodes[0]), is_chosen)
-        _unless_as_is(variables, group, model.add(LinearExpr.sum(chosen) <= 1))
+        one = LinearExpr.sum(chosen) == variables.runs[group.index]
+        _unless_as_is(variables, group, model.add(one))
 
 
 def _unless_as_is(variables: Variables, group: Group, rule: cp_model.Constraint) -> None:
@@ -391,6 +406,34 @@ def limit_moves(variables: Variables) -> None:
         return
     touched = [variables.touched[task] for task in variables.stays]
     variables.model.add(LinearExpr.sum(touched) <= most)
+
+
+def tighten_shares(variables: Variables) -> None:
+    """Rounded shares fit too: of those above a k-th of a device, fewer than k share it.
+
+    The dual feasible functions of Fekete and Schepers (Mathematical Programming 91, 2001), for k up to 4.
+    They cut off the half-used devices with which a linear relaxation would look better than any packing.
+    """
+    for (node, index, b), is_open in variables.open.items():
+        kind = variables.layout.classes[node][index]
+        if kind.is_broken:
+            continue
+        shares = {
+            group.task.request.gpu_milli
+            for group in variables.groups_on(node)
+            if group.task.request.is_share
+        }
+        for k in range(1, 5):
+            if all(_round_share(s, k) * WHOLE_DEVICE_MILLI <= s * k * (k + 1) for s in shares):
+                continue
+            rounded = _in_bin(variables, kind, b, lambda request, k=k: _round_share(request.gpu_milli, k))
+            variables.model.add(rounded <= k * (k + 1) * is_open)
+
+
+def _round_share(gpu_milli: int, k: int) -> int:
+    """k (k+1) times the dual feasible function of the share."""
+    steps, rest = divmod((k + 1) * gpu_milli, WHOLE_DEVICE_MILLI)
+    return steps * (k if rest == 0 else k + 1)
 
 
 def order_bins(variables: Variables) -> None:

@@ -7,6 +7,7 @@ from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExprT
 
 from solver.cpsat.layout import Group, Layout, Pattern
+from solver.eligibility import room_of_empty_node
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Variables:
     present: dict[tuple[int, int], IntVar] = field(default_factory=dict)
     """(group, node) -> at least 1 where any of it runs; made on demand."""
 
+    most: dict[tuple[int, int], int] = field(default_factory=dict)
+
     def groups_on(self, node: int) -> list[Group]:
         """The groups that may run on the node."""
         return [group for group in self.layout.groups if (group.index, node) in self.on]
@@ -42,12 +45,22 @@ class Variables:
         """The nodes that the group may run on."""
         return [i for i in range(len(self.layout.problem.nodes)) if (group.index, i) in self.on]
 
+    def most_on(self, group: Group, node: int) -> int:
+        """The most replicas of the group that the node could ever hold."""
+        key = (group.index, node)
+        if key not in self.most:
+            room = room_of_empty_node(group.task, self.layout.problem.nodes[node])
+            if not group.is_gang:  # the room is counted for one task, and the group may hold several
+                room = group.most if room else 0
+            self.most[key] = min(group.most, room + self.layout.placed_on(group, node))
+        return self.most[key]
+
     def presence(self, group: Group, node: int) -> IntVar:
         """A literal that is true where any replica of the group runs on the node."""
         key = (group.index, node)
         if key not in self.present:
             literal = self.model.new_bool_var("")
-            self.model.add(self.on[key] <= group.most * literal)
+            self.model.add(self.on[key] <= self.most_on(group, node) * literal)
             self.present[key] = literal
         return self.present[key]
 
