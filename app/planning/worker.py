@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from app.planning.documents import parse_problem, plan_bytes
 from app.planning.framing import FAULTS, LENGTH, PLAN, READY
-from solver import InvalidProblem, solve
+from solver.errors import InvalidProblem
+from solver.solve import solve
 
 
 def main() -> None:
