@@ -1,13 +1,18 @@
 """`stowplan plans`, `plan`, `events`: what was decided, and what happened."""
 
+import itertools
+import json
 import sys
 from collections import deque
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.commands.options import Output, Server, connect
 from client.output import Format, print_json, show, show_lines
+
+if TYPE_CHECKING:
+    from client.sdk import Json
 
 
 def register(cli: typer.Typer) -> None:
@@ -56,7 +61,7 @@ def events(
     output: Output = Format.TABLE,
     server: Server = None,
 ) -> None:
-    """Show what happened to tasks and nodes."""
+    """Show what happened to tasks and nodes. With -f, JSON comes as one object a line."""
     from client.views import event_line
 
     with connect(server) as stowplan:
@@ -65,10 +70,21 @@ def events(
         for event in stowplan.events(task=task, node=node):
             newest.append(event)
             after = event["id"]
-        show_lines(list(newest), output, lines=[event_line(event) for event in newest])
         if not follow:
+            show_lines(list(newest), output, lines=[event_line(event) for event in newest])
             return
-        sys.stdout.flush()
-        for event in stowplan.events(after=after, task=task, node=node, follow=True):
-            show_lines(event, output, lines=[event_line(event)])
-            sys.stdout.flush()
+        coming = stowplan.events(after=after, task=task, node=node, follow=True)
+        for event in itertools.chain(newest, coming):
+            _print_event(event, output)
+
+
+def _print_event(event: "Json", output: Format) -> None:
+    """One event at once: one line, also as JSON, for a program that reads along."""
+    from client.views import event_line
+
+    if output is Format.JSON:
+        sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("---\n" if output is Format.YAML else "")
+        show_lines(event, output, lines=[event_line(event)])
+    sys.stdout.flush()

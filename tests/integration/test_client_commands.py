@@ -126,6 +126,17 @@ def test_followed_commands_end_at_ctrl_c_with_130_and_silence(installation: Inst
         assert "Traceback" not in installation.output(name)
 
 
+def test_followed_events_are_one_json_object_a_line(installation: Installation) -> None:
+    name = "json-events"
+    process = installation.start(name, "events", "-f", "-o", "json", "--tail", "2")
+    installation.run("submit", "--name", "seen", "--wait", "true")
+    wait_for(lambda: "seen succeeded" in installation.output(name), "the end is told")
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    events = [json.loads(line) for line in installation.output(name).splitlines()]
+    assert [event["id"] for event in events] == sorted({event["id"] for event in events})
+
+
 def test_migrate_tells_where_the_database_was_and_is(tmp_path: Path) -> None:
     fresh = Installation(tmp_path / "fresh")
     first, second = fresh.run("migrate"), fresh.run("migrate")
