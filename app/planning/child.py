@@ -67,6 +67,7 @@ class SolverProcess:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # nothing is imported from the directory that the service was started in
                 "-m",
                 "app.planning.worker",
                 stdin=asyncio.subprocess.PIPE,

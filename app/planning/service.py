@@ -39,7 +39,7 @@ class Round:
 
 
 class Planner:
-    """Runs rounds, one after another, and remembers the last question so as not to ask it twice."""
+    """Runs rounds, one after another; a question that was asked in vain isn't asked twice."""
 
     def __init__(self, ctx: Context, solver: SolverProcess) -> None:
         self._ctx = ctx
@@ -65,9 +65,9 @@ class Planner:
         if answer is None:
             return None
         done = await self._commit(trigger, snapshot, problem, answer)
-        # What was placed or rejected changes the next question by itself; what waits in vain
-        # doesn't.
-        self._answered = question
+        # A task that ran and waits again poses the same question anew: only an answer that changed
+        # nothing is worth remembering.
+        self._answered = None if done.placed or done.rejected else question
         return done
 
     async def _ask(self, problem: bytes) -> bytes | None:
