@@ -151,7 +151,7 @@ def _task_faults(
         elif other not in tasks:
             yield _fault(f"{path}.separate_from[{j}]", other, "is no task of this problem")
     placed = _items(task, "placed")
-    if replicas is not None and len(placed) > replicas:
+    if replicas is not None and len(placed) > max(0, replicas):
         yield _fault(f"{path}.placed", placed, f"holds more than the task's {replicas} replicas")
     for j, slot in enumerate(placed):
         yield from _slot_faults(f"{path}.placed[{j}]", slot, task, devices)

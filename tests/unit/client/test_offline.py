@@ -1,0 +1,97 @@
+"""The offline commands: exit codes, what goes to stdout and what to stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from client.commands import offline
+from client.commands.offline import register
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "problems" / "contract.json"
+
+
+@pytest.fixture
+def cli() -> typer.Typer:
+    cli = typer.Typer()
+    register(cli)
+    return cli
+
+
+def test_the_contracts_example_is_placed_and_proven(cli: typer.Typer, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    result = CliRunner().invoke(cli, ["solve", str(EXAMPLE), "--out", str(out)])
+    assert (result.exit_code, result.output) == (0, "")
+    plan = json.loads(out.read_bytes())
+    assert plan["status"] == "optimal"
+    assert plan["placements"] == [{"task": "t1", "replicas": [{"node": "n1", "devices": ["GPU-0"]}]}]
+    assert [term["gap"] for term in plan["objective"]] == [0.0] * 5
+    assert plan["objective"][0] == {"name": "placed", "level": 0, "value": 460, "bound": 460, "gap": 0.0}
+    checked = CliRunner().invoke(cli, ["check", str(EXAMPLE), str(out)])
+    assert checked.exit_code == 0
+    assert json.loads(checked.stdout)["violations"] == []
+
+
+def test_a_problem_on_stdin_gives_json_on_stdout_and_nothing_else(cli: typer.Typer) -> None:
+    result = CliRunner().invoke(cli, ["solve", "-", "--deterministic"], input=EXAMPLE.read_bytes())
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert json.loads(result.stdout)["stats"]["seconds"] == 0.0
+
+
+def test_every_fault_of_invalid_input_is_on_stderr(cli: typer.Typer) -> None:
+    data = b'{"version": 3, "nodes": [], "tasks": [{"id": "t", "queue": "no", "x": 1}]}'
+    result = CliRunner().invoke(cli, ["solve", "-"], input=data)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    for path in ("version", "tasks[0].queue", "tasks[0].x"):
+        assert f"  {path}: " in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--seconds", "-1"], ["--workers", "0"], ["--seed", "-4"]])
+def test_an_option_out_of_range_is_invalid_input(cli: typer.Typer, options: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["solve", str(EXAMPLE), *options])
+    assert result.exit_code == 2
+    assert f"budget.{options[0][2:]}" in result.stderr
+
+
+def test_a_plan_that_breaks_a_rule_ends_with_1_and_names_it(
+    cli: typer.Typer, tmp_path: Path
+) -> None:
+    plan = {
+        "version": 1,
+        "status": "optimal",
+        "placements": [{"task": "t1", "replicas": [{"node": "nowhere"}]}],
+        "stats": {"seconds": 0, "quick_seconds": 0, "workers": 1, "digest": ""},
+    }
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan))
+    result = CliRunner().invoke(cli, ["check", str(EXAMPLE), str(path)])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["violations"][0]["rule"] == "C1"
+
+
+def test_a_file_that_cannot_be_read_or_written_is_said_so(cli: typer.Typer, tmp_path: Path) -> None:
+    missing = CliRunner().invoke(cli, ["solve", str(tmp_path / "none.json")])
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "can't be read" in missing.stderr
+    nowhere = CliRunner().invoke(cli, ["solve", str(EXAMPLE), "--out", str(tmp_path / "no" / "plan")])
+    assert nowhere.exit_code == 1
+    assert "can't be written" in nowhere.stderr
+
+
+def test_a_schema_is_printed_and_an_unknown_form_refused(cli: typer.Typer) -> None:
+    result = CliRunner().invoke(cli, ["schema", "problem"])
+    assert json.loads(result.stdout)["title"] == "Problem"
+    assert CliRunner().invoke(cli, ["schema", "poem"]).exit_code == 2
+
+
+def test_without_the_server_extra_the_message_says_what_to_install(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit) as caught:
+        offline._server_module("a_package_that_is_not_installed")
+    assert caught.value.exit_code == 1
+    assert "stowplan[server]" in capsys.readouterr().err
