@@ -1,4 +1,6 @@
-"""Bounds that hold for a problem as posed and cost no search: what could be placed at the very best."""
+"""Bounds that hold for a problem as posed and cost no search: what could be placed at the very
+best.
+"""
 
 from solver.eligibility import device_accepts, room_of_empty_node
 from solver.objective import TermName
@@ -7,7 +9,9 @@ from solver.score import levels
 
 
 def free_bounds(problem: Problem) -> tuple[int, ...]:
-    """One bound for each entry of the objective, in its order; costs can't be below 0 (model.md, B1)."""
+    """One bound for each entry of the objective, in its order; costs can't be below 0 (model.md,
+    B1).
+    """
     bounds: list[int] = []
     for name in problem.objective:
         if name == TermName.PLACED:
@@ -18,7 +22,7 @@ def free_bounds(problem: Problem) -> tuple[int, ...]:
 
 
 def placed_bound(problem: Problem, level: int) -> int:
-    """No more than is asked for by tasks that fit at all, nor than the devices of the cluster hold."""
+    """No more than tasks that fit at all ask for, nor than the cluster's devices hold."""
     tasks = [task for task in problem.tasks if task.priority == level]
     most = {task.id: most_replicas(problem, task) for task in tasks}
     without_gpu = sum(most[task.id] for task in tasks if not task.request.gpus)
@@ -37,7 +41,9 @@ def placed_bound(problem: Problem, level: int) -> int:
 
 
 def most_replicas(problem: Problem, task: Task) -> int:
-    """How many replicas of the task would run on the empty cluster, or do run; 0 if the gang is too large."""
+    """How many replicas of the task would run on the empty cluster, or do run; 0 if the gang is too
+    large.
+    """
     room = len(task.placed)
     for node in problem.nodes:
         room += room_of_empty_node(task, node)

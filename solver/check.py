@@ -3,8 +3,9 @@
 It knows no solver and shares no code with a back end, so it can judge any plan, ours or another's:
 ``violations`` says what is wrong, ``score`` what the plan is worth.
 
-A state that is broken at the start isn't the plan's fault. What runs may stay where it is, but no rule that
-is broken may be broken further: an over-full node, device or queue takes nothing more, whatever leaves.
+A state that is broken at the start isn't the plan's fault. What runs may stay where it is, but no
+rule that is broken may be broken further: an over-full node, device or queue takes nothing more,
+whatever leaves.
 """
 
 from collections import Counter, defaultdict
@@ -144,7 +145,9 @@ def _per_node(slots: Slots) -> defaultdict[str, Counter[str]]:
 
 
 def _unreal(problem: Problem, plan: Plan) -> Iterator[Violation]:
-    """(C1) Placements name tasks once, nodes and distinct devices that exist, as many as are asked for."""
+    """(C1) Placements name tasks once, nodes and distinct devices that exist, as many as are asked
+    for.
+    """
     tasks = {task.id: task for task in problem.tasks}
     devices = {node.id: {device.id for device in node.devices} for node in problem.nodes}
     seen: set[str] = set()
@@ -164,12 +167,13 @@ def _unreal(problem: Problem, plan: Plan) -> Iterator[Violation]:
                     task.id, f"task {task.id} is on {slot.node}, which is no node"
                 )
             elif unknown := sorted(set(slot.devices) - devices[slot.node]):
-                text = f"task {task.id} holds {', '.join(unknown)}, which node {slot.node} doesn't have"
+                text = f"task {task.id} holds {', '.join(unknown)}, not on node {slot.node}"
                 yield _unreal_placement(task.id, text)
             elif len(slot.devices) != len(set(slot.devices)):
                 yield _unreal_placement(task.id, f"a replica of {task.id} holds a device twice")
             elif len(slot.devices) != task.request.gpus:
-                text = f"a replica of {task.id} holds {len(slot.devices)} devices, not {task.request.gpus}"
+                held, asked = len(slot.devices), task.request.gpus
+                text = f"a replica of {task.id} holds {held} devices, not {asked}"
                 yield _unreal_placement(task.id, text)
 
 
@@ -216,7 +220,9 @@ def _device_faults(task: Task, device: Device) -> Iterator[tuple[str, str]]:
 
 
 def _overfull_devices(state: _State) -> Iterator[Violation]:
-    """(C3) A device holds at most 1000 milli and (C4) at most its memory; (E) over-full, it takes no more."""
+    """(C3) A device holds at most 1000 milli and (C4) at most its memory; (E) over-full, it takes
+    no more.
+    """
     before, after = _per_device(state.before), _per_device(state.after)
     for key, users in after.items():
         device = state.devices[key]
@@ -244,7 +250,7 @@ def _per_device(slots: Slots) -> defaultdict[tuple[str, str], Counter[str]]:
 
 
 def _overfull_nodes(state: _State) -> Iterator[Violation]:
-    """(C5) A node holds at most its cpu, memory, disk and network; (E) over-full, it takes no more."""
+    """(C5) A node holds at most its cpu, memory, disk, network; (E) over-full, it takes no more."""
     for node_id, users in state.on_node.items():
         for dimension in NODE_DIMENSIONS:
             needs = {task: getattr(state.tasks[task].request, dimension) for task in users}
@@ -256,7 +262,9 @@ def _overfull_nodes(state: _State) -> Iterator[Violation]:
 
 
 def _broken_gangs(state: _State) -> Iterator[Violation]:
-    """(C6) At least ``min_replicas`` of a task run, or none; (E) a gang broken before may stay as it is."""
+    """(C6) At least ``min_replicas`` of a task run, or none; (E) a gang broken before may stay as
+    it is.
+    """
     for task_id, slots in state.after.items():
         fewest = state.tasks[task_id].fewest
         if len(slots) < fewest and not state.is_as_before(task_id):
@@ -277,7 +285,9 @@ def _unpacked(state: _State) -> Iterator[Violation]:
 
 
 def _unspread(state: _State) -> Iterator[Violation]:
-    """(C8) No value of ``spread_over`` that could hold another replica is two or more behind the fullest."""
+    """(C8) No value of ``spread_over`` that could hold another replica is two or more behind the
+    fullest.
+    """
     for task_id, slots in state.after.items():
         task = state.tasks[task_id]
         if task.spread_over is None or state.is_as_before(task_id):
@@ -286,7 +296,8 @@ def _unspread(state: _State) -> Iterator[Violation]:
         fullest = max(counts.values())
         for value, room in _rooms(state, task, slots).items():
             if counts[value] < min(room, fullest - 1):
-                text = f"task {task_id} has {counts[value]} replicas in {value[1]} and {fullest} elsewhere"
+                few = f"{counts[value]} replicas in {value[1]}"
+                text = f"task {task_id} has {few} and {fullest} elsewhere"
                 yield Violation(rule="C8", code="spread_over", text=text, task=task_id)
 
 
@@ -308,12 +319,11 @@ def _rooms(state: _State, task: Task, slots: tuple[Slot, ...]) -> Counter[tuple[
 
 
 def _room_of_empty_node(task: Task, node: Node) -> int:
-    """How many replicas of the task the node's healthy hardware could hold if nothing else ran on it."""
+    """How many replicas of the task the node's healthy hardware could hold, all else gone."""
     request = task.request
-    rooms = [task.replicas]
-    for dimension in NODE_DIMENSIONS:
-        if need := getattr(request, dimension):
-            rooms.append(getattr(node, dimension) // need)
+    needs = {dimension: getattr(request, dimension) for dimension in NODE_DIMENSIONS}
+    rooms = [getattr(node, dimension) // need for dimension, need in needs.items() if need]
+    rooms.append(task.replicas)
     if request.gpus:
         rooms.append(
             sum(
@@ -354,7 +364,9 @@ def _unseparated(state: _State) -> Iterator[Violation]:
 
 
 def _over_queue_limits(state: _State) -> Iterator[Violation]:
-    """(C10) A queue and those below it hold at most its ``limit``; (E) over it, no task of it grows."""
+    """(C10) A queue and those below it hold at most its ``limit``; (E) over it, no task of it
+    grows.
+    """
     use = state.queue_use(state.after)
     for queue in state.problem.queues:
         for dimension, limit in queue.limit.items():
@@ -379,7 +391,8 @@ def _touched_unpreemptible(state: _State) -> Iterator[Violation]:
 
 
 def _unjustified_losses(state: _State) -> Iterator[Violation]:
-    """(C12) A task loses replicas only to a task of a higher priority, or to a queue's guaranteed share.
+    """(C12) A task loses replicas only to a task of a higher priority, or to a queue's guaranteed
+    share.
 
     To lose to a task is to have fewer replicas than before on a node on which that task has more.
     """
@@ -407,7 +420,9 @@ def _unjustified_losses(state: _State) -> Iterator[Violation]:
 
 
 def _reclaims(state: _State, use: dict[str, Counter[str]], gainer: Task, victim: Task) -> bool:
-    """True when a queue of the gainer gets what it is guaranteed, from queues that keep what they are."""
+    """True when a queue of the gainer gets what it is guaranteed, from queues that keep what they
+    are.
+    """
     if state.count(gainer.id) <= len(gainer.placed):
         return False
     mine, theirs = state.chain(gainer.queue), state.chain(victim.queue)
@@ -434,7 +449,9 @@ def _too_many_moves(state: _State) -> Iterator[Violation]:
 
 
 def _untrue(problem: Problem, plan: Plan, after: Slots) -> Iterator[Violation]:
-    """(C14) What the plan says of itself is so: who moved, who was evicted, who waits, what it is worth."""
+    """(C14) What the plan says of itself is so: who moved, who was evicted, who waits, what it is
+    worth.
+    """
     touched = {t.id for t in problem.tasks if is_touched(t, after.get(t.id, ()))}
     waiting = {task.id for task in problem.tasks if not after.get(task.id)}
     truths = (

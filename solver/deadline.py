@@ -11,8 +11,8 @@ Clock = Callable[[], float]
 class Deadline:
     """The budget's seconds, counted down.
 
-    In the deterministic preset they are the back end's deterministic seconds, which depend on the work
-    done and on nothing else. Without a clock they are the back end's own wall time.
+    In the deterministic preset they are the back end's deterministic seconds, which depend on the
+    work done and on nothing else. Without a clock they are the back end's own wall time.
     """
 
     def __init__(self, budget: Budget, clock: Clock | None) -> None:

@@ -61,7 +61,9 @@ def shares_of(request: Request, device: Device) -> int:
 
 
 def room_of_empty_node(task: Task, node: Node) -> int:
-    """How many replicas of the task the node could hold if nothing else ran on it; 0 if it accepts none."""
+    """How many replicas of the task the node could hold if nothing else ran on it; 0 if it accepts
+    none.
+    """
     if not accepts(task, node):
         return 0
     request = task.request

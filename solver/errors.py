@@ -25,7 +25,7 @@ class SolverError(Exception):
     code = "solver_error"
 
 
-class InvalidProblem(SolverError):
+class InvalidProblem(SolverError):  # noqa: N818 - the name says what is invalid
     """The problem breaks its own rules.
 
     Not a ``ValueError``: pydantic would wrap one in its own error and hide the list of faults.
@@ -38,7 +38,7 @@ class InvalidProblem(SolverError):
         self.faults = faults
 
 
-class InvalidPlan(SolverError):
+class InvalidPlan(SolverError):  # noqa: N818 - as above
     """The document is no plan. What a plan says is judged by ``solver.check``, not here."""
 
     code = "invalid_plan"

@@ -1,4 +1,4 @@
-"""Why a task waits, and what would let it run: every true reason, and fixes that were tried first."""
+"""Why a task waits, and what would let it run: all true reasons, and fixes that were tried."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,10 +18,14 @@ from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Task
 from solver.score import is_touched
 
 MOST_FIXED = 200
-"""Fixes are tried for so many waiting tasks, the most urgent first; each may need a look at every node."""
+"""Fixes are tried for so many waiting tasks, the most urgent first; each may need a look at every
+node.
+"""
 MOST_FREED = 3
 """So many running tasks are named whose end would make room, the smallest first."""
 NODE_SHAPES_TRIED = 8
+SHARES_TRIED_MILLI = (900, 800, 750, 700, 600, 500, 400, 300, 250, 200, 100, 50)
+SMALL_COUNT = 16
 NODE_ID_OF_ONE_MORE = "\x00one more"
 
 
@@ -81,8 +85,12 @@ def _reasons(state: Occupancy, task: Task, answer: Answer) -> Iterator[Reason]:
         *_rival_reasons(state, task, answer),
     ]
     if not reasons:  # it would fit where things ended: an earlier objective term kept it out
-        text = f"task {task.id} fits only where it would cost a term that comes first in the objective"
-        reasons.append(Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(state.problem.nodes)))
+        text = (
+            f"task {task.id} fits only where it would cost a term that comes first in the objective"
+        )
+        reasons.append(
+            Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(state.problem.nodes))
+        )
     yield from reasons
 
 
@@ -99,7 +107,9 @@ def _static_reasons(problem: Problem, task: Task) -> Iterator[Reason]:
         wanted = "; ".join(f"{k} in {', '.join(v)}" for k, v in sorted(task.node_selector.items()))
         text = f"{len(mismatched)} of {total} nodes don't match the selector {wanted}"
         yield Reason(code=ReasonCode.NO_MATCHING_NODE, text=text, nodes=len(mismatched))
-    strange = [node for node in nodes if task.gpu_models and _models(task, node) < task.request.gpus]
+    strange = [
+        node for node in nodes if task.gpu_models and _models(task, node) < task.request.gpus
+    ]
     if strange:
         models = ", ".join(task.gpu_models)
         text = f"{len(strange)} of {total} nodes have fewer than {task.request.gpus} of {models}"
@@ -136,7 +146,9 @@ def _queue_reasons(state: Occupancy, task: Task) -> Iterator[Reason]:
 
 
 def _room_reasons(state: Occupancy, task: Task) -> Iterator[Reason]:
-    """What is missing on the nodes that would take the task: room, the whole gang's, or the right place."""
+    """What is missing on the nodes that would take the task: room, the whole gang's, or the right
+    place.
+    """
     nodes = state.problem.nodes
     full = [node for node in nodes if not _has_room(state, task, node)]
     if full:
@@ -150,7 +162,11 @@ def _room_reasons(state: Occupancy, task: Task) -> Iterator[Reason]:
         return
     free = replace(task, pack_within=None, spread_over=None)
     if task.pack_within != task.spread_over and fits(state, free):
-        wish = f"within one {task.pack_within}" if task.pack_within else f"evenly over {task.spread_over}"
+        wish = (
+            f"within one {task.pack_within}"
+            if task.pack_within
+            else f"evenly over {task.spread_over}"
+        )
         text = f"{task.fewest} replicas fit, but not {wish}"
         yield Reason(code=ReasonCode.TOPOLOGY, text=text, nodes=len(nodes))
     elif task.fewest > 1 and any(state.slot_on(task, node) is not None for node in nodes):
@@ -164,18 +180,22 @@ def _has_room(state: Occupancy, task: Task, node: Node) -> bool:
 
 
 def _most_that_fit(state: Occupancy, task: Task) -> int:
-    low = 0
-    for replicas in range(1, task.fewest):
-        if not fits(state, replace(task, replicas=replicas, min_replicas=replicas)):
-            break
-        low = replicas
-    return low
+    return next(
+        (
+            count
+            for count in _steps_down(task.fewest)
+            if fits(state, replace(task, replicas=count, min_replicas=count))
+        ),
+        0,
+    )
 
 
 def _shortage(state: Occupancy, task: Task) -> str:
-    """What a replica needs, beside the most of it that any one node that takes the task has free."""
+    """What a replica needs, beside the most that any one node that takes the task has free."""
     request = task.request
-    nodes = [node for node in state.problem.nodes if node.schedulable and matches_selector(task, node)]
+    nodes = [
+        node for node in state.problem.nodes if node.schedulable and matches_selector(task, node)
+    ]
     parts = []
     for dimension in NODE_DIMENSIONS:
         need = getattr(request, dimension)
@@ -183,15 +203,19 @@ def _shortage(state: Occupancy, task: Task) -> str:
         if need > best:
             parts.append(f"{need} {dimension} (the best node has {max(0, best)} free)")
     if request.gpus:
-        free = [
-            [d.id for d in node.devices if device_accepts(task, d)] for node in nodes
-        ]
+        free = [[d.id for d in node.devices if device_accepts(task, d)] for node in nodes]
         if request.is_share:
             best = max(
-                (state.free_milli[n.id][d] for n, ids in zip(nodes, free, strict=True) for d in ids),
+                (
+                    state.free_milli[n.id][d]
+                    for n, ids in zip(nodes, free, strict=True)
+                    for d in ids
+                ),
                 default=0,
             )
-            parts.append(f"{request.gpu_milli} gpu_milli of one device (the best has {max(0, best)} free)")
+            parts.append(
+                f"{request.gpu_milli} gpu_milli of one device (the best has {max(0, best)} free)"
+            )
         else:
             best = max(
                 (
@@ -200,10 +224,14 @@ def _shortage(state: Occupancy, task: Task) -> str:
                 ),
                 default=0,
             )
-            parts.append(f"{request.gpus} whole devices on one node (the best node has {best} free)")
+            parts.append(
+                f"{request.gpus} whole devices on one node (the best node has {best} free)"
+            )
         if request.gpu_memory_mib:
             parts.append(f"{request.gpu_memory_mib} MiB on each device")
-    return "each replica needs " + (" and ".join(parts) or "more at once than any one node has free")
+    return "each replica needs " + (
+        " and ".join(parts) or "more at once than any one node has free"
+    )
 
 
 def _rival_reasons(state: Occupancy, task: Task, answer: Answer) -> Iterator[Reason]:
@@ -237,9 +265,7 @@ def _fits_without(state: Occupancy, task: Task, others: list[Task]) -> bool:
     return fitting
 
 
-def _fixes(
-    state: Occupancy, enlarged: list[tuple[Node, Occupancy]], task: Task
-) -> Iterator[Fix]:
+def _fixes(state: Occupancy, enlarged: list[tuple[Node, Occupancy]], task: Task) -> Iterator[Fix]:
     """Changes after which the task was seen to fit into the final state."""
     yield from _freeing(state, task)
     yield from _shrinking(state, task)
@@ -263,30 +289,43 @@ def _freeing(state: Occupancy, task: Task) -> Iterator[Fix]:
 
 
 def _shrinking(state: Occupancy, task: Task) -> Iterator[Fix]:
-    """The largest smaller request that fits: fewer replicas, fewer devices, or a smaller share."""
-    for smaller, text in _smaller(task):
+    """The first smaller request that fits: fewer replicas, fewer devices, a smaller share, less of
+    the rest.
+    """
+    for dimension, quantity, smaller in _smaller(task):
         if fits(state, smaller):
-            yield Fix(kind=FixKind.SHRINK, text=text, task=task.id)
+            asked = task.fewest if dimension == "min_replicas" else getattr(task.request, dimension)
+            text = f"it fits with {dimension} {quantity} instead of {asked}"
+            yield Fix(
+                kind=FixKind.SHRINK,
+                text=text,
+                task=task.id,
+                dimension=dimension,
+                quantity=quantity,
+            )
             return
 
 
-def _smaller(task: Task) -> Iterator[tuple[Task, str]]:
+def _smaller(task: Task) -> Iterator[tuple[str, int, Task]]:
+    """Each smaller request worth trying, the largest of its kind first."""
     request = task.request
-    for replicas in range(task.fewest - 1, 0, -1):
-        smaller = replace(task, replicas=replicas, min_replicas=replicas, placed=())
-        yield smaller, f"it fits with {replicas} replicas instead of {task.fewest}"
-    for gpus in range(request.gpus - 1, 0, -1):
-        fewer = replace(request, gpus=gpus)
-        yield replace(task, request=fewer), f"it fits with {gpus} gpus a replica instead of {request.gpus}"
+    for fewest in _steps_down(task.fewest):
+        yield "min_replicas", fewest, replace(task, replicas=fewest, min_replicas=fewest, placed=())
+    for gpus in _steps_down(request.gpus):
+        yield "gpus", gpus, replace(task, request=replace(request, gpus=gpus))
     if request.gpus == 1:
-        for milli in (900, 800, 700, 600, 500, 400, 300, 200, 100, 50):
+        for milli in SHARES_TRIED_MILLI:
             if milli < request.gpu_milli:
-                share = replace(request, gpu_milli=milli)
-                text = f"it fits with gpu_milli {milli} instead of {request.gpu_milli}"
-                yield replace(task, request=share), text
-    for dimension in NODE_DIMENSIONS:
+                yield "gpu_milli", milli, replace(task, request=replace(request, gpu_milli=milli))
+    for dimension in (*NODE_DIMENSIONS, "gpu_memory_mib"):
         need = getattr(request, dimension)
         for part in (need * 3 // 4, need // 2, need // 4):
             if part:
-                less = replace(request, **{dimension: part})
-                yield replace(task, request=less), f"it fits with {dimension} {part} instead of {need}"
+                yield dimension, part, replace(task, request=replace(request, **{dimension: part}))
+
+
+def _steps_down(count: int) -> Iterator[int]:
+    """Every smaller count of a small one, halves of a large one; never 0."""
+    while count > 1:
+        count = count - 1 if count <= SMALL_COUNT else count // 2
+        yield count

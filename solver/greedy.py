@@ -1,13 +1,15 @@
 """The quick answer: highest priority first, best fit, nothing that runs is touched without need.
 
-Each task is tried as it stands; where that fails, it may take the place of running tasks of lower priority.
-Every step leaves a state that obeys all rules, so the answer is valid whenever it is cut short.
+Each task is tried as it stands; where that fails, it may take the place of running tasks of lower
+priority. Every step leaves a state that obeys all rules, so the answer is valid whenever it is cut
+short.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from solver.eligibility import accepts, own_value_of, spread_rooms, value_of
+from solver.bounds import most_replicas
+from solver.eligibility import Value, accepts, own_value_of, spread_rooms, value_of
 from solver.objective import NODE_DOMAIN
 from solver.occupancy import Occupancy, occupied
 from solver.problem import Node, Problem, Slot, Task
@@ -60,9 +62,13 @@ class _Builder:
         return {task: tuple(slots) for task, slots in self.occupancy.slots.items()}
 
     def grow(self, task: Task) -> bool:
-        """Places as many more replicas as fit, if that makes a whole gang; True when any was placed."""
+        """Places as many more replicas as fit, if that makes a whole gang; True when any was
+        placed.
+        """
         if not accepts_growth(task, self.occupancy.count(task)):
             return False
+        if task.fewest > 1 and most_replicas(self.problem, task) < task.fewest:
+            return False  # not even on an empty cluster: don't fill this one to find out
         return any(place_gang(self.occupancy, task, nodes) for nodes in _node_sets(self, task))
 
     def preempt(self, task: Task) -> bool:
@@ -90,7 +96,7 @@ class _Builder:
         return True
 
     def _victims(self, task: Task, node: Node) -> list[Task]:
-        """The running tasks to stop so that the whole gang fits on this node; none when it can't."""
+        """The running tasks to stop so that the gang fits on this node; none if it can't."""
         if task.fewest > 1 or task.spread_over is not None or not accepts(task, node):
             return []
         most = self.problem.budget.max_moves
@@ -169,7 +175,9 @@ def _node_sets(builder: _Builder, task: Task) -> Iterator[tuple[Node, ...]]:
 
 
 def packing_sets(occupancy: Occupancy, task: Task) -> Iterator[tuple[Node, ...]]:
-    """The nodes of each value of ``pack_within``; only the value that it is in for a task that runs."""
+    """The nodes of each value of ``pack_within``; only the value that it is in for a task that
+    runs.
+    """
     values: dict[tuple[str, str], list[Node]] = {}
     for node in occupancy.problem.nodes:
         value = value_of(node, task.pack_within or NODE_DOMAIN)
@@ -182,7 +190,7 @@ def packing_sets(occupancy: Occupancy, task: Task) -> Iterator[tuple[Node, ...]]
 
 
 def place_gang(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> bool:
-    """Adds replicas of the task on these nodes, at least up to its fewest, or leaves all as it was."""
+    """Adds replicas on these nodes, at least up to the fewest, or leaves all as it was."""
     added: list[Slot] = []
     while occupancy.count(task) < task.replicas:
         slot = _best_slot(occupancy, task, nodes)
@@ -202,25 +210,31 @@ def place_gang(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> boo
 def _best_slot(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> Slot | None:
     if not occupancy.fits_queues(task):
         return None
-    spread = Counter(
-        value_of(occupancy.nodes[slot.node], task.spread_over)
-        for slot in occupancy.slots.get(task.id, ())
-        if task.spread_over is not None
-    )
+    spread = _spread(occupancy, task)
     best: tuple[tuple[int, ...], Slot] | None = None
     for node in nodes:
         slot = occupancy.slot_on(task, node)
         if slot is None:
             continue
-        behind = spread[value_of(node, task.spread_over)] if task.spread_over is not None else 0
+        behind = 0 if task.spread_over is None else spread[value_of(node, task.spread_over)]
         cost = (behind, *_cost(occupancy, task, node, slot))
         if best is None or cost < best[0]:
             best = (cost, slot)
     return None if best is None else best[1]
 
 
+def _spread(occupancy: Occupancy, task: Task) -> Counter[Value | None]:
+    """Value of ``spread_over`` -> how many replicas it has; empty for a task without."""
+    if task.spread_over is None:
+        return Counter()
+    slots = occupancy.slots.get(task.id, ())
+    return Counter(value_of(occupancy.nodes[slot.node], task.spread_over) for slot in slots)
+
+
 def _cost(occupancy: Occupancy, task: Task, node: Node, slot: Slot) -> tuple[int, ...]:
-    """What taking the slot spoils, worst first: new devices opened, the gang's spread, whole devices left."""
+    """What taking the slot spoils, worst first: new devices opened, the gang's spread, whole
+    devices left.
+    """
     milli = occupancy.free_milli[node.id]
     opened = sum(milli[device] == 1000 for device in slot.devices)
     left = sum(milli[device] for device in slot.devices)
@@ -240,10 +254,7 @@ def _is_even(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> bool:
     """True when the replicas are spread as evenly as the nodes' own sizes allow (model.md, C8)."""
     if task.spread_over is None:
         return True
-    counts = Counter(
-        value_of(occupancy.nodes[slot.node], task.spread_over)
-        for slot in occupancy.slots.get(task.id, ())
-    )
+    counts = _spread(occupancy, task)
     fullest = max(counts.values(), default=0)
     rooms = spread_rooms(task, nodes)
     return all(counts[value] >= min(room, fullest - 1) for value, room in rooms.items())

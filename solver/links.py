@@ -2,15 +2,14 @@
 
 from solver.problem import Device
 
-
 FAST, SAME_SOCKET, FAR = 0, 1, 2
 
 
 def pair_cost(first: Device, second: Device) -> int:
     """0 over a fast link, 1 on one NUMA node or over another link, 2 across (model.md, O4).
 
-    A link counts from whichever end names it. Kinds start with ``nv`` when they are fast; ``sys`` and
-    ``none`` say that the way goes through the processors' interconnect, as no link at all does.
+    A link counts from whichever end names it. Kinds start with ``nv`` when they are fast; ``sys``
+    and ``none`` say that the way goes through the processors' interconnect, as no link at all does.
     """
     kinds = {
         kind.lower()

@@ -1,6 +1,7 @@
 """The names of the objective terms, of the dimensions they count, and which way each is better.
 
-The formulas are docs/model.md (O1) to (O7); ``solver.score`` computes them and a back end models them.
+The formulas are docs/model.md (O1) to (O7); ``solver.score`` computes them and a back end models
+them.
 """
 
 from enum import StrEnum

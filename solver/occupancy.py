@@ -1,7 +1,7 @@
 """Who holds what, while an answer is being built: the room left on nodes, devices and in queues.
 
-Mutable, and private to one solve. The devices of every replica are kept as they are: rebuilding them from
-counts once gave plans in which running tasks no longer fitted.
+Mutable, and private to one solve. The devices of every replica are kept as they are: rebuilding
+them from counts once gave plans in which running tasks no longer fitted.
 """
 
 from collections import Counter
@@ -108,7 +108,9 @@ class Occupancy:
         return None if devices is None else Slot(node=node.id, devices=devices)
 
     def devices_on(self, task: Task, node: Node) -> tuple[str, ...] | None:
-        """The fullest device that holds the share, or the best-linked free devices; None without room."""
+        """The fullest device that holds the share, or the best-linked free devices; None without
+        room.
+        """
         request = task.request
         if not request.gpus:
             return ()

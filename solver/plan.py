@@ -14,7 +14,7 @@ _STRICT = {"extra": "forbid", "strict": True}
 
 
 class Status(StrEnum):
-    """How much of the answer is proven. A problem in which nothing fits still has an optimal plan."""
+    """How much of the answer is proven. Where nothing fits, leaving all unplaced is optimal."""
 
     OPTIMAL = "optimal"
     """Every objective term is proven: its bound equals its value."""
@@ -72,7 +72,9 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
-    """One change after which the task would fit into the plan's final state; tried before it is offered."""
+    """One change after which the task would fit into the plan's final state; tried before it is
+    offered.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -80,6 +82,9 @@ class Fix:
     text: str
     task: str | None = None
     node: str | None = None
+    dimension: str | None = None
+    """For ``shrink``: the field of the task or its request to lower, and to what ``quantity``."""
+    quantity: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,9 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveValue:
-    """One objective term of a placement. ``level`` is the priority that an entry of ``placed`` counts."""
+    """One objective term of a placement. ``level`` is the priority that an entry of ``placed``
+    counts.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -106,7 +113,9 @@ class ObjectiveValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveTerm:
-    """One objective term of a plan: its value and a bound that no placement of the problem can beat."""
+    """One objective term of a plan: its value and a bound that no placement of the problem can
+    beat.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -124,7 +133,9 @@ class Stats:
     __pydantic_config__ = _STRICT
 
     seconds: float
-    """Wall time; 0.0 without a clock and in the deterministic preset, whose plans repeat to the byte."""
+    """Wall time; 0.0 without a clock and in the deterministic preset, whose plans repeat to the
+    byte.
+    """
     quick_seconds: float
     workers: int
     digest: str
@@ -132,7 +143,9 @@ class Stats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that runs after the plan, moved or not, and everything that doesn't, with the reasons."""
+    """Everything that runs after the plan, moved or not, and everything that doesn't, with the
+    reasons.
+    """
 
     __pydantic_config__ = _STRICT
 

@@ -1,8 +1,8 @@
 """The placement problem: what the cluster is, what runs on it, and what is asked for.
 
-The classes are the JSON form (``docs/contract``, section 2), field by field. Every integer is in the unit
-that its name ends with. Constructing a :class:`Problem` checks everything that it can be wrong about and
-raises :class:`~solver.errors.InvalidProblem` with all faults at once.
+The classes are the JSON form (``docs/contract``, section 2), field by field. Every integer is in
+the unit that its name ends with. Constructing a :class:`Problem` checks everything that it can be
+wrong about and raises :class:`~solver.errors.InvalidProblem` with all faults at once.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,20 @@ from solver.objective import DEFAULT_OBJECTIVE
 
 QUANTITY_MAX = 2**53
 """The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
+REPLICAS_MAX = 100_000
+"""A plan names a slot for each replica, so their number is bounded by what can be written down."""
 WHOLE_DEVICE_MILLI = 1000
 DEFAULT_QUEUE = "default"
-"""The queue of a task that names none. It always exists, without guarantee or limit unless it is listed."""
+"""The queue of a task that names none. It always exists, without guarantee or limit unless it is
+listed.
+"""
 
 Quantity = Annotated[int, Ge(0), Le(QUANTITY_MAX)]
 Id = Annotated[str, MinLen(1), MaxLen(256)]
 Word = Annotated[str, MaxLen(256)]
 
-# Read by pydantic at the border (app/planning/documents.py); a plain dict, so that pydantic stays out of here.
+# Read by pydantic at the border (app/planning/documents.py); a plain dict, so that pydantic stays
+# out of here.
 _STRICT = {"extra": "forbid", "strict": True}
 
 
@@ -62,7 +67,9 @@ class Node:
     """False = cordoned: it takes nothing new, what runs there may stay."""
     labels: Mapping[Word, Word] = field(default_factory=dict)
     domains: Mapping[Word, Word] = field(default_factory=dict)
-    """Domain -> its value here, as in ``{"rack": "r1"}``. The domain ``node`` is implied: each node is one."""
+    """Domain -> its value here, as in ``{"rack": "r1"}``. The domain ``node`` is implied: each node
+    is one.
+    """
     devices: tuple[Device, ...] = ()
     idle_watts: Quantity = 0
     """What the node draws once anything runs on it; only the term ``power`` reads it."""
@@ -90,7 +97,7 @@ class Request:
 
     @property
     def weight(self) -> int:
-        """What one placed replica counts for in the term ``placed``: GPU milli, or 1 without a GPU."""
+        """What one placed replica counts for in ``placed``: GPU milli, or 1 without a GPU."""
         return self.gpus * self.gpu_milli or 1
 
 
@@ -118,8 +125,8 @@ class Task:
     id: Id
     queue: Id = DEFAULT_QUEUE
     priority: Annotated[int, Ge(-QUANTITY_MAX), Le(QUANTITY_MAX)] = 0
-    replicas: Annotated[int, Ge(1), Le(QUANTITY_MAX)] = 1
-    min_replicas: Annotated[int, Ge(1), Le(QUANTITY_MAX)] | None = None
+    replicas: Annotated[int, Ge(1), Le(REPLICAS_MAX)] = 1
+    min_replicas: Annotated[int, Ge(1), Le(REPLICAS_MAX)] | None = None
     """None = all of them."""
     request: Request = field(default_factory=Request)
     gpu_models: tuple[Word, ...] = ()
@@ -145,7 +152,8 @@ class Task:
 class Queue:
     """A share of the cluster. ``limit`` is hard; ``guaranteed`` may be reclaimed from borrowers.
 
-    Both map a dimension (``gpu_milli``, ``cpu_milli``, ...) to a quantity and count the queues below too.
+    Both map a dimension (``gpu_milli``, ``cpu_milli``, ...) to a quantity and count the queues
+    below too.
     """
 
     __pydantic_config__ = _STRICT
@@ -174,7 +182,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One round's question. Immutable; raises :class:`InvalidProblem` with every fault when it makes no sense."""
+    """One round's question. Immutable; raises :class:`InvalidProblem` with every fault when it
+    makes no sense.
+    """
 
     __pydantic_config__ = _STRICT
 

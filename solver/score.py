@@ -1,6 +1,8 @@
-"""What a set of placements is worth: the objective terms of docs/model.md, (O1) to (O7), as integers.
+"""What a set of placements is worth: the objective terms of docs/model.md, (O1) to (O7), as
+integers.
 
-Plain counting over the problem and the placements. Part of the specification: no back end is used here.
+Plain counting over the problem and the placements. Part of the specification: no back end is used
+here.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +20,9 @@ Slots = Mapping[str, tuple[Slot, ...]]
 
 
 def score(problem: Problem, plan: Plan) -> tuple[ObjectiveValue, ...]:
-    """The plan's objective, term by term in the problem's order; ``placed`` has one entry a priority level."""
+    """The plan's objective, term by term in the problem's order; ``placed`` has one entry a
+    priority level.
+    """
     return score_slots(problem, slots_after(plan.placements))
 
 
@@ -109,7 +113,7 @@ def fragmentation(problem: Problem, after: Slots) -> int:
 
 
 def locality(problem: Problem, after: Slots) -> int:
-    """(O4) How far gangs are spread over domains, and how far apart the devices of a replica are."""
+    """(O4) How far gangs spread over domains, and how far apart a replica's devices are."""
     nodes = {node.id: node for node in problem.nodes}
     domains = domain_names(problem)
     cost = 0
@@ -123,7 +127,8 @@ def locality(problem: Problem, after: Slots) -> int:
 
 
 def balance(problem: Problem, after: Slots) -> int:
-    """(O5) The load of the fullest node in percent: of its devices in use, or of its CPU where it has none.
+    """(O5) The load of the fullest node in percent: of its devices in use, or of its CPU where it
+    has none.
 
     Rounded up: to whole percents of the devices, to steps of ten percent of the CPU.
     """
@@ -143,7 +148,7 @@ def balance(problem: Problem, after: Slots) -> int:
 def power(problem: Problem, after: Slots) -> int:
     """(O7) Watts: ``idle_watts`` of each node in use and ``active_watts`` of each device in use."""
     in_use = _nodes_in_use(after)
-    used = {device for device in _milli_in_use(problem, after)}
+    used = set(_milli_in_use(problem, after))
     return sum(
         node.idle_watts
         + sum(device.active_watts for device in node.devices if (node.id, device.id) in used)

@@ -1,4 +1,6 @@
-"""The pipeline: quick answer -> exact search within the budget -> check -> plan with bounds and reasons."""
+"""The pipeline: quick answer -> exact search within the budget -> check -> plan with bounds and
+reasons.
+"""
 
 from solver import check
 from solver.bounds import free_bounds
@@ -13,15 +15,18 @@ from solver.replay import digest
 from solver.score import is_touched, score_slots, slots_before
 
 MOST_PATTERNS = 20_000
-"""Above so many decisions the exact model isn't built: it would have no time to improve anything."""
+"""Above so many decisions the exact model isn't built: it would have no time to improve anything.
+"""
 MOST_TOTAL = 2**58
 """Sums beyond this could overflow the 64-bit integers of the exact model."""
 
 Bounds = tuple[int, ...]
 
 
-class InvalidAnswer(SolverError):
-    """No answer of ours passed the check, not even leaving everything as it is: a bug of the solver."""
+class AnswerError(SolverError):
+    """No answer of ours passed the check, not even leaving everything as it is: a bug of the
+    solver.
+    """
 
     code = "invalid_answer"
 
@@ -29,8 +34,9 @@ class InvalidAnswer(SolverError):
 def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     """The best plan found within ``problem.budget``, never none, and never one that breaks a rule.
 
-    ``clock`` (``time.monotonic``, say) makes the budget wall time; the solver reads none of its own. In
-    the deterministic preset it is ignored, and the same problem gives the same plan to the byte.
+    ``clock`` (``time.monotonic``, say) makes the budget wall time; the solver reads none of its
+    own. In the deterministic preset it is ignored, and the same problem gives the same plan to the
+    byte.
     """
     deadline = Deadline(problem.budget, clock)
     quick = _checked(problem, place_quickly(problem)) or slots_before(problem)
@@ -66,9 +72,10 @@ def _search(
     """The exact answer with its bounds, None where the model isn't built or has no time."""
     if _values(problem, quick) == free or deadline.left() <= 0 or not _is_within_range(problem):
         return None
-    # Imported here: the quick answer of a large problem shouldn't wait for the exact back end to load.
-    from solver.cpsat.layout import lay_out
-    from solver.cpsat.search import ExactModel
+    # Imported here: the quick answer of a large problem shouldn't wait for the exact back end to
+    # load.
+    from solver.cpsat.layout import lay_out  # noqa: PLC0415
+    from solver.cpsat.search import ExactModel  # noqa: PLC0415
 
     layout = lay_out(problem, MOST_PATTERNS)
     if layout is None:
@@ -93,7 +100,7 @@ def _terms(problem: Problem, answer: Answer, bounds: Bounds) -> tuple[ObjectiveT
     for entry, bound in zip(entries, bounds, strict=True):
         over = entry.value - bound if entry.name == TermName.PLACED else bound - entry.value
         if over > 0:
-            raise InvalidAnswer(f"{entry.name} is {entry.value}, better than its bound {bound}")
+            raise AnswerError(f"{entry.name} is {entry.value}, better than its bound {bound}")
     return tuple(
         ObjectiveTerm(
             name=entry.name,

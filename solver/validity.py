@@ -1,8 +1,8 @@
 """What makes a problem invalid, said once for a :class:`~solver.problem.Problem` and for raw JSON.
 
-``semantic_faults`` reads attributes or mapping keys alike and steps over pieces of the wrong shape, so the
-border can report a document's shape and its meaning in one go. ``bound_faults`` reads the bounds from the
-annotations; for JSON pydantic reads the same ones.
+``semantic_faults`` reads attributes or mapping keys alike and steps over pieces of the wrong shape,
+so the border can report a document's shape and its meaning in one go. ``bound_faults`` reads the
+bounds from the annotations; for JSON pydantic reads the same ones.
 """
 
 from collections import Counter
@@ -20,7 +20,9 @@ DEFAULT_QUEUE = "default"
 
 
 def semantic_faults(document: object) -> tuple[Fault, ...]:
-    """Every contradiction within the document: ids, references, queues, gangs, shares, placed replicas."""
+    """Every contradiction within the document: ids, references, queues, gangs, shares, placed
+    replicas.
+    """
     queues = _queue_ids(document)
     devices = _devices_by_node(document)
     tasks = frozenset(_ids(_items(document, "tasks")))

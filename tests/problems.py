@@ -1,4 +1,6 @@
-"""Generated placement problems: every feature of the form, seeded, small enough to be solved exactly."""
+"""Generated placement problems: every feature of the form, seeded, small enough to be solved
+exactly.
+"""
 
 import random
 from dataclasses import replace
@@ -15,8 +17,8 @@ def random_problem(
 ) -> Problem:
     """A mixed problem with at most so many nodes, devices a node and tasks.
 
-    Shares, gangs, selectors, topology, priorities, running tasks, queues, cordons and lost devices, in
-    amounts that differ from seed to seed; some clusters have room for all, some for half.
+    Shares, gangs, selectors, topology, priorities, running tasks, queues, cordons and lost devices,
+    in amounts that differ from seed to seed; some clusters have room for all, some for half.
     """
     rng = random.Random(seed)
     cluster = _nodes(rng, rng.randint(max(1, nodes // 2), nodes), devices)

@@ -22,7 +22,7 @@ FAULTS_SHOWN = 1000
 _FORMS: dict[str, Any] = {"problem": Problem, "plan": Plan}
 
 
-class _UnreadableJson(Exception):
+class _UnreadableJsonError(Exception):
     """The bytes are no JSON document that two readers would agree on."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
@@ -37,12 +37,15 @@ class _RepeatedKeys(dict[str, Any]):
 
 
 def parse_problem(data: bytes) -> Problem:
-    """The problem in these bytes. Raises :class:`InvalidProblem` with every fault of shape and meaning."""
+    """The problem in these bytes. Raises :class:`InvalidProblem` with every fault of shape and
+    meaning.
+    """
     try:
         document = _read_json(data)
-        return _adapter("problem").validate_json(data)
-    except _UnreadableJson as error:
+    except _UnreadableJsonError as error:
         raise InvalidProblem(error.faults) from None
+    try:
+        return _adapter("problem").validate_json(data)
     except InvalidProblem as error:
         raise InvalidProblem(_limited(error.faults)) from None
     except ValidationError as error:
@@ -60,7 +63,7 @@ def parse_plan(data: bytes) -> Plan:
     try:
         _read_json(data)
         return _adapter("plan").validate_json(data)
-    except _UnreadableJson as error:
+    except _UnreadableJsonError as error:
         raise InvalidPlan(error.faults) from None
     except ValidationError as error:
         raise InvalidPlan(_limited(_shape_faults(error))) from None
@@ -91,7 +94,9 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 
 def _read_json(data: bytes) -> Any:
-    """The bare document, read only to find what pydantic reads in silence: NaN, repeated keys, depth."""
+    """The bare document, read only to find what pydantic reads in silence: NaN, repeated keys,
+    depth.
+    """
     repeated: list[_RepeatedKeys] = []
 
     def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def _read_json(data: bytes) -> Any:
     try:
         text = data.decode("utf-8")
         document = json.loads(text, object_pairs_hook=keep, parse_constant=_refuse_constant)
-    except _UnreadableJson:
+    except _UnreadableJsonError:
         raise
     except UnicodeDecodeError as error:
         raise _unreadable(f"byte {error.start}", "is not UTF-8", data) from None
@@ -119,17 +124,17 @@ def _read_json(data: bytes) -> Any:
     except ValueError:  # int() refuses more than 4,300 digits
         raise _unreadable("", "holds an integer of thousands of digits", data) from None
     if repeated:
-        raise _UnreadableJson(_limited(tuple(_repeated_faults(document, ""))))
+        raise _UnreadableJsonError(_limited(tuple(_repeated_faults(document, ""))))
     return document
 
 
 def _refuse_constant(name: str) -> Never:
     fault = Fault(path="", value=name, reason="holds a number that JSON doesn't have")
-    raise _UnreadableJson((fault,))
+    raise _UnreadableJsonError((fault,))
 
 
-def _unreadable(path: str, reason: str, data: bytes) -> _UnreadableJson:
-    return _UnreadableJson((Fault(path=path, value=shorten(data), reason=reason),))
+def _unreadable(path: str, reason: str, data: bytes) -> _UnreadableJsonError:
+    return _UnreadableJsonError((Fault(path=path, value=shorten(data), reason=reason),))
 
 
 def _repeated_faults(value: Any, path: str) -> Iterator[Fault]:

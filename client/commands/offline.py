@@ -1,7 +1,7 @@
 """``stowplan solve``, ``check`` and ``schema``: the solver on files, without a server.
 
-Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``-`` reads stdin; without
-``--out`` the JSON goes to stdout and nothing else does.
+Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``-`` reads stdin;
+without ``--out`` the JSON goes to stdout and nothing else does.
 """
 
 import json

@@ -22,7 +22,7 @@ def hint_from(variables: Variables, answer: Answer) -> list[tuple[IntVar, int]]:
         for task in group.tasks:
             stays, new[task.id] = _split(task, answer.get(task.id, ()))
             hint += zip(variables.stays.get(task.id, ()), stays, strict=True)
-    bins = _bins_of(layout, answer, new)
+    bins = _bins_of(layout, answer)
     counts: Counter[tuple[int, Pattern]] = Counter()
     for group in layout.groups:
         for task in group.tasks:
@@ -61,16 +61,14 @@ def _split(task: Task, slots: tuple[Slot, ...]) -> tuple[list[int], list[Slot]]:
 
 def _class_of(layout: Layout, node: int, device: str) -> DeviceClass:
     return next(
-        kind
-        for kind in layout.classes[node]
-        if any(member.id == device for member in kind.devices)
+        kind for kind in layout.classes[node] if any(member.id == device for member in kind.devices)
     )
 
 
-def _bins_of(
-    layout: Layout, answer: Answer, new: Mapping[str, list[Slot]]
-) -> dict[tuple[int, str], tuple[int, int, int]]:
-    """(node, device) of each shared device -> its (node, class, bin); fuller devices in earlier bins."""
+def _bins_of(layout: Layout, answer: Answer) -> dict[tuple[int, str], tuple[int, int, int]]:
+    """(node, device) of each shared device -> its (node, class, bin); fuller devices in earlier
+    bins.
+    """
     milli: Counter[tuple[int, str]] = Counter()
     for group in layout.groups:
         if group.task.request.is_share:
@@ -108,7 +106,9 @@ def _pattern_of(
     )
 
 
-def answer_from(variables: Variables, value: Callable[[IntVar], int]) -> dict[str, tuple[Slot, ...]]:
+def answer_from(
+    variables: Variables, value: Callable[[IntVar], int]
+) -> dict[str, tuple[Slot, ...]]:
     """Named slots for the solution that ``value`` reads, the same ones every time."""
     layout = variables.layout
     slots: dict[str, list[Slot]] = {task.id: [] for task in layout.problem.tasks}

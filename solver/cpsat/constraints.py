@@ -5,9 +5,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 
 from ortools.sat.python import cp_model
-from ortools.sat.python.cp_model import IntVar, LinearExpr
+from ortools.sat.python.cp_model import IntVar, LinearExpr, LiteralT
 
 from solver.cpsat.layout import DeviceClass, Group, twins
 from solver.cpsat.variables import Variables
@@ -15,7 +16,6 @@ from solver.eligibility import (
     Value,
     queue_chains,
     queue_need,
-    room_of_empty_node,
     spread_rooms,
     value_of,
 )
@@ -67,7 +67,9 @@ def shared_on(variables: Variables, kind: DeviceClass) -> LinearExpr:
 
 
 def load_of(variables: Variables, kind: DeviceClass, b: int, quantity: str) -> LinearExpr:
-    """What the shares in a bin of the class need of each device: ``gpu_milli`` or ``gpu_memory_mib``."""
+    """What the shares in a bin of the class need of each device: ``gpu_milli`` or
+    ``gpu_memory_mib``.
+    """
     return _in_bin(variables, kind, b, lambda request: getattr(request, quantity))
 
 
@@ -320,7 +322,7 @@ def _spread_within(
         if room == 0:
             continue
         count = counts.get(value, LinearExpr.sum([]))
-        conditions = [] if here is None else [here]
+        conditions: list[LiteralT] = [] if here is None else [here]
         if group.index in variables.as_is:
             conditions.append(~variables.as_is[group.index])
         if room < task.replicas - 1:
@@ -391,7 +393,9 @@ def limit_queues(variables: Variables) -> None:
 
 
 def keep_unpreemptible(variables: Variables) -> None:
-    """(C11) A task that isn't preemptible stays; with ``max_moves`` 0 (C13) every running task does."""
+    """(C11) A task that isn't preemptible stays; with ``max_moves`` 0 (C13) every running task
+    does.
+    """
     frozen = variables.layout.problem.budget.max_moves == 0
     for task, stays in variables.stays.items():
         if frozen or not variables.layout.group_of[task].task.preemptible:
@@ -411,8 +415,9 @@ def limit_moves(variables: Variables) -> None:
 def tighten_shares(variables: Variables) -> None:
     """Rounded shares fit too: of those above a k-th of a device, fewer than k share it.
 
-    The dual feasible functions of Fekete and Schepers (Mathematical Programming 91, 2001), for k up to 4.
-    They cut off the half-used devices with which a linear relaxation would look better than any packing.
+    The dual feasible functions of Fekete and Schepers (Mathematical Programming 91, 2001), for k up
+    to 4. They cut off the half-used devices with which a linear relaxation would look better than
+    any packing.
     """
     for (node, index, b), is_open in variables.open.items():
         kind = variables.layout.classes[node][index]
@@ -426,7 +431,9 @@ def tighten_shares(variables: Variables) -> None:
         for k in range(1, 5):
             if all(_round_share(s, k) * WHOLE_DEVICE_MILLI <= s * k * (k + 1) for s in shares):
                 continue
-            rounded = _in_bin(variables, kind, b, lambda request, k=k: _round_share(request.gpu_milli, k))
+            rounded = _in_bin(
+                variables, kind, b, lambda request, k=k: _round_share(request.gpu_milli, k)
+            )
             variables.model.add(rounded <= k * (k + 1) * is_open)
 
 
@@ -451,5 +458,5 @@ def order_bins(variables: Variables) -> None:
 def order_twins(variables: Variables) -> None:
     """Of gangs that differ only in their ids, those that come first run with no fewer replicas."""
     for alike in twins(variables.layout):
-        for first, second in zip(alike, alike[1:], strict=False):
+        for first, second in pairwise(alike):
             variables.model.add(variables.count[first.index] >= variables.count[second.index])

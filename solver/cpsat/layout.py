@@ -1,9 +1,11 @@
 """The problem as the exact model sees it: interchangeable devices and tasks counted, not named.
 
-Naming them would make the search prove the same thing once for every permutation. Pure: no solver here.
+Naming them would make the search prove the same thing once for every permutation. Pure: no solver
+here.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -18,7 +20,9 @@ Running = tuple[str, int]
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """Devices of one node that can be swapped without anyone noticing: same make, peers and occupants."""
+    """Devices of one node that can be swapped without anyone noticing: same make, peers and
+    occupants.
+    """
 
     node: int
     index: int
@@ -34,7 +38,9 @@ class DeviceClass:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A way for one replica to sit on a node: how many devices of each class, or one bin of one class."""
+    """A way for one replica to sit on a node: how many devices of each class, or one bin of one
+    class.
+    """
 
     node: int
     take: tuple[tuple[int, int], ...]
@@ -69,7 +75,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Groups, device classes per node, and for each node and dimension nothing that isn't in the problem."""
+    """Groups, device classes per node, and for each node and dimension nothing that isn't in the
+    problem.
+    """
 
     problem: Problem
     groups: tuple[Group, ...]
@@ -101,22 +109,18 @@ def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
     """The layout, or None when it would take more than so many patterns."""
     apart = separated(problem)
     occupants = _occupants(problem)
-    classes = tuple(
-        _classes(problem, i, node, occupants) for i, node in enumerate(problem.nodes)
-    )
+    classes = tuple(_classes(problem, i, node, occupants) for i, node in enumerate(problem.nodes))
     families = _families(problem, apart)
     bins = _bins(problem, classes)
     groups: list[Group] = []
     left = most_patterns
     for family in families:
-        patterns = _patterns(problem, family[0], len(family), classes, bins, left)
+        patterns = _patterns(problem, family[0], classes, bins, left)
         if patterns is None:
             return None
         left -= len(patterns)
         groups.append(Group(index=len(groups), tasks=family, patterns=patterns))
-    return Layout(
-        problem=problem, groups=tuple(groups), classes=classes, bins=bins, apart=apart
-    )
+    return Layout(problem=problem, groups=tuple(groups), classes=classes, bins=bins, apart=apart)
 
 
 def twins(layout: Layout) -> list[list[Group]]:
@@ -243,7 +247,6 @@ def _bins(
 def _patterns(
     problem: Problem,
     task: Task,
-    copies: int,
     classes: tuple[tuple[DeviceClass, ...], ...],
     bins: dict[tuple[int, int], int],
     most: int,
@@ -271,7 +274,7 @@ def _patterns(
     return tuple(patterns)
 
 
-def _takes(usable: list[DeviceClass], gpus: int):
+def _takes(usable: list[DeviceClass], gpus: int) -> Iterator[tuple[tuple[int, int], ...]]:
     """Every way to take so many devices from the classes, as (class index, number) pairs."""
     if gpus == 0:
         yield ()

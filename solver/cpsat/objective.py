@@ -19,7 +19,7 @@ from solver.problem import WHOLE_DEVICE_MILLI, Node, Slot
 
 @dataclass(frozen=True)
 class Term:
-    """One entry of the objective: a name, for ``placed`` a level, and what to maximise or minimise."""
+    """One entry of the objective: a name, a level for ``placed``, and what is to be optimised."""
 
     name: TermName
     level: int | None
@@ -70,7 +70,9 @@ def _placed(variables: Variables) -> list[Term]:
 
 
 def disruption(variables: Variables) -> LinearExprT:
-    """(O2) ``move_cost`` of each task that is touched and runs, ``evict_cost`` of each that is gone."""
+    """(O2) ``move_cost`` of each task that is touched and runs, ``evict_cost`` of each that is
+    gone.
+    """
     costs: list[LinearExprT] = []
     for task_id in variables.stays:
         group = variables.layout.group_of[task_id]
@@ -79,11 +81,8 @@ def disruption(variables: Variables) -> LinearExprT:
         count = variables.count[group.index]
         variables.model.add(count >= 1 - gone)
         variables.model.add(count <= task.replicas * (1 - gone))
-        costs.append(task.move_cost * touched + (task.evict_cost - task.move_cost) * gone)
-        if not isinstance(touched, IntVar):
-            continue
-        # A task with a touch that nobody asked for would still be priced: the term is minimised.
-        variables.model.add_implication(gone, touched)
+        costs += [task.move_cost * touched, (task.evict_cost - task.move_cost) * gone]
+        variables.model.add(gone <= touched)
     return LinearExpr.sum(costs)
 
 
@@ -102,14 +101,18 @@ def fragmentation(variables: Variables) -> LinearExprT:
 
 
 def locality(variables: Variables) -> LinearExprT:
-    """(O4) Values of each domain that a gang uses, less one, and the distance of each replica's devices."""
+    """(O4) Values of each domain that a gang uses, less one, and the distance of each replica's
+    devices.
+    """
     parts: list[LinearExprT] = []
     nodes = variables.layout.problem.nodes
     domains = sorted({name for node in nodes for name in node.domains})
     for group in variables.layout.groups:
-        for pattern in group.patterns:
-            if pattern.cost:
-                parts.append(pattern.cost * variables.new[group.index, pattern])
+        parts += [
+            pattern.cost * variables.new[group.index, pattern]
+            for pattern in group.patterns
+            if pattern.cost
+        ]
         for stay, slot in zip(
             variables.stays.get(group.task.id, ()), group.task.placed, strict=True
         ):
@@ -155,7 +158,7 @@ def in_use(variables: Variables, kind: DeviceClass) -> LinearExprT:
 
 
 def balance(variables: Variables) -> LinearExprT:
-    """(O5) The load of the fullest node, in percent of its devices, or of its CPU in steps of ten."""
+    """(O5) The load of the fullest node, in percent of its devices or its CPU."""
     model = variables.model
     nodes = variables.layout.problem.nodes
     loads = {0}
@@ -177,14 +180,14 @@ def balance(variables: Variables) -> LinearExprT:
 
 def _cpu_capacity(variables: Variables, node: int) -> int:
     """The node's CPU, cut where more makes no difference: ten times all that could run there."""
-    most = sum(
-        group.task.request.cpu_milli * group.most for group in variables.groups_on(node)
-    )
+    most = sum(group.task.request.cpu_milli * group.most for group in variables.groups_on(node))
     return max(1, min(variables.layout.problem.nodes[node].cpu_milli, 10 * most))
 
 
 def _most_cpu_percent(variables: Variables) -> int:
-    """The highest CPU load, in steps of ten percent, of a node without devices: over 100 if over-full."""
+    """The highest CPU load, in steps of ten percent, of a node without devices: over 100 if
+    over-full.
+    """
     most = 0
     for i, node in enumerate(variables.layout.problem.nodes):
         if node.devices or not node.cpu_milli:

@@ -1,4 +1,4 @@
-"""Who may lose to whom (model.md, C12): the one rule that ties one task's loss to another's gain."""
+"""Who may lose to whom (model.md, C12): what ties one task's loss to another's gain."""
 
 from dataclasses import dataclass, field
 
@@ -76,7 +76,9 @@ class _Gains:
         return self.total_gains[group.index]
 
     def reclaimed_from(self, victim: Group, node: int) -> list[IntVar]:
-        """For each task and guarantee: true only if the task gains on the node within that guarantee."""
+        """For each task and guarantee: true only if the task gains on the node within that
+        guarantee.
+        """
         chains = queue_chains(self.variables.layout.problem)
         theirs = chains[victim.task.queue]
         found = []

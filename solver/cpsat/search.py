@@ -1,4 +1,4 @@
-"""The lexicographic search: one term after the other, each bound by what the earlier ones reached."""
+"""The lexicographic search: term after term, each held to what the earlier ones reached."""
 
 from dataclasses import dataclass
 
@@ -38,8 +38,9 @@ class ExactModel:
     def solve(self, quick: Answer, free_bounds: tuple[int, ...]) -> Outcome | None:
         """Improves on the quick answer term by term. None if not even that could be loaded in time.
 
-        ``free_bounds`` are proven without search: a term that reaches its own needs none. A bound that is
-        found while earlier terms are held fixed holds for the problem only if those are proven.
+        ``free_bounds`` are proven without search: a term that reaches its own needs none. A bound
+        that is found while earlier terms are held fixed holds for the problem only if those are
+        proven.
         """
         values = self._complete(quick)
         if values is None:
@@ -69,8 +70,8 @@ class ExactModel:
     def _complete(self, quick: Answer) -> list[int] | None:
         """Values of all variables, the auxiliary ones too, at the quick answer.
 
-        A hint that leaves variables open is often lost; fixing the decisions and solving the rest costs
-        milliseconds.
+        A hint that leaves variables open is often lost; fixing the decisions and solving the rest
+        costs milliseconds.
         """
         self.model.clear_hints()
         for variable, value in hint_from(self.variables, quick):
@@ -113,8 +114,9 @@ class ExactModel:
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.random_seed = self.budget.seed
-        # Of CP-SAT's searches the one with the full linear relaxation proves these models soonest, alone
-        # on one worker as well as beside others (measured on 14 models that the default left open in 6 s).
+        # Of CP-SAT's searches the one with the full linear relaxation proves these models soonest,
+        # alone on one worker as well as beside others (measured on 14 models that the default left
+        # open in 6 s).
         parameters.subsolvers.append("max_lp")
         if self.budget.deterministic:
             parameters.num_workers = 1
@@ -137,7 +139,7 @@ class ExactModel:
 
 
 def _evaluate(term: Term, values: list[int]) -> int:
-    flat = cp_model.FlatIntExpr(term.expression)
+    flat = cp_model.FlatIntExpr(cp_model.LinearExpr.sum([term.expression]))
     return flat.offset + sum(
         coefficient * values[variable.index]
         for variable, coefficient in zip(flat.vars, flat.coeffs, strict=True)

@@ -50,7 +50,9 @@ class Variables:
         key = (group.index, node)
         if key not in self.most:
             room = room_of_empty_node(group.task, self.layout.problem.nodes[node])
-            if not group.is_gang:  # the room is counted for one task, and the group may hold several
+            if (
+                not group.is_gang
+            ):  # the room is counted for one task, and the group may hold several
                 room = group.most if room else 0
             self.most[key] = min(group.most, room + self.layout.placed_on(group, node))
         return self.most[key]

@@ -26,9 +26,17 @@ def test_the_contracts_example_is_placed_and_proven(cli: typer.Typer, tmp_path: 
     assert (result.exit_code, result.output) == (0, "")
     plan = json.loads(out.read_bytes())
     assert plan["status"] == "optimal"
-    assert plan["placements"] == [{"task": "t1", "replicas": [{"node": "n1", "devices": ["GPU-0"]}]}]
+    assert plan["placements"] == [
+        {"task": "t1", "replicas": [{"node": "n1", "devices": ["GPU-0"]}]}
+    ]
     assert [term["gap"] for term in plan["objective"]] == [0.0] * 5
-    assert plan["objective"][0] == {"name": "placed", "level": 0, "value": 460, "bound": 460, "gap": 0.0}
+    assert plan["objective"][0] == {
+        "name": "placed",
+        "level": 0,
+        "value": 460,
+        "bound": 460,
+        "gap": 0.0,
+    }
     checked = CliRunner().invoke(cli, ["check", str(EXAMPLE), str(out)])
     assert checked.exit_code == 0
     assert json.loads(checked.stdout)["violations"] == []
@@ -77,7 +85,9 @@ def test_a_file_that_cannot_be_read_or_written_is_said_so(cli: typer.Typer, tmp_
     missing = CliRunner().invoke(cli, ["solve", str(tmp_path / "none.json")])
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "can't be read" in missing.stderr
-    nowhere = CliRunner().invoke(cli, ["solve", str(EXAMPLE), "--out", str(tmp_path / "no" / "plan")])
+    nowhere = CliRunner().invoke(
+        cli, ["solve", str(EXAMPLE), "--out", str(tmp_path / "no" / "plan")]
+    )
     assert nowhere.exit_code == 1
     assert "can't be written" in nowhere.stderr
 

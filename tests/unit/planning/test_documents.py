@@ -1,4 +1,6 @@
-"""JSON in, dataclasses out: shape and meaning are reported in one go, and nothing ends in a traceback."""
+"""JSON in, dataclasses out: shape and meaning are reported in one go, and nothing ends in a
+traceback.
+"""
 
 import json
 

@@ -29,7 +29,9 @@ def at(node: int, *devices: int) -> Slot:
     return Slot(node=f"n{node}", devices=tuple(f"g{device}" for device in devices))
 
 
-def rules(tasks: tuple[Task, ...], after: dict[str, tuple[Slot, ...]], **fields: object) -> set[str]:
+def rules(
+    tasks: tuple[Task, ...], after: dict[str, tuple[Slot, ...]], **fields: object
+) -> set[str]:
     """The numbers of the rules that these slots break."""
     problem = Problem(**{"version": 1, "nodes": NODES, "tasks": tasks, **fields})
     return {violation.rule for violation in slot_violations(problem, after)}
@@ -117,7 +119,9 @@ def test_a_spread_gang_is_even_where_the_nodes_are_large_enough() -> None:
     gang = Task(id="t", replicas=4, spread_over="rack", request=Request(cpu_milli=2000))
     assert rules((gang,), {"t": (at(0), at(0), at(1), at(2))}) == {"C8"}
     assert rules((gang,), {"t": (at(0), at(1), at(2), at(2))}) == set()
-    small = tuple(replace(n, cpu_milli=2000 if i == 2 else 0) if i > 1 else n for i, n in enumerate(NODES))
+    small = tuple(
+        replace(n, cpu_milli=2000 if i == 2 else 0) if i > 1 else n for i, n in enumerate(NODES)
+    )
     assert rules((gang,), {"t": (at(0), at(0), at(1), at(2))}, nodes=small) == set()
 
 
@@ -202,7 +206,13 @@ def plan_of(**fields: object) -> Plan:
     """A true plan of PROBLEM (``a`` waits, ``b`` stays), with some fields made false."""
     after = {"b": (at(1, 0),)}
     terms = tuple(
-        ObjectiveTerm(name=v.name, level=v.level, value=v.value, bound=1200 if v.name == "placed" else 0, gap=0)
+        ObjectiveTerm(
+            name=v.name,
+            level=v.level,
+            value=v.value,
+            bound=1200 if v.name == "placed" else 0,
+            gap=0,
+        )
         for v in score_slots(PROBLEM, after)
     )
     true = Plan(

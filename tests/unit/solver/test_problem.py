@@ -20,7 +20,10 @@ def faults_of(**fields: object) -> dict[str, str]:
         ({"nodes": (NODE, NODE)}, "nodes[1].id"),
         ({"tasks": (Task(id="a"), Task(id="a"))}, "tasks[1].id"),
         ({"queues": (Queue(id="q"), Queue(id="q"))}, "queues[1].id"),
-        ({"nodes": (Node(id="n", devices=(Device(id="g"), Device(id="g"))),)}, "nodes[0].devices[1].id"),
+        (
+            {"nodes": (Node(id="n", devices=(Device(id="g"), Device(id="g"))),)},
+            "nodes[0].devices[1].id",
+        ),
         ({"nodes": (Node(id="n", cpu_milli=-1),)}, "nodes[0].cpu_milli"),
         ({"nodes": (Node(id="n", cpu_milli=2**53 + 1),)}, "nodes[0].cpu_milli"),
         ({"nodes": (Node(id="n", domains={"node": "x"}),)}, "nodes[0].domains.node"),
@@ -30,13 +33,26 @@ def faults_of(**fields: object) -> dict[str, str]:
         ({"tasks": (Task(id="t", min_replicas=2),)}, "tasks[0].min_replicas"),
         ({"tasks": (Task(id="t", separate_from=("no",)),)}, "tasks[0].separate_from[0]"),
         ({"tasks": (Task(id="t", separate_from=("t",)),)}, "tasks[0].separate_from[0]"),
-        ({"tasks": (Task(id="t", request=Request(gpus=2, gpu_milli=500)),)}, "tasks[0].request.gpu_milli"),
-        ({"tasks": (Task(id="t", request=Request(gpus=0, gpu_milli=500)),)}, "tasks[0].request.gpu_milli"),
-        ({"tasks": (Task(id="t", request=Request(gpus=1, gpu_milli=1001)),)}, "tasks[0].request.gpu_milli"),
+        (
+            {"tasks": (Task(id="t", request=Request(gpus=2, gpu_milli=500)),)},
+            "tasks[0].request.gpu_milli",
+        ),
+        (
+            {"tasks": (Task(id="t", request=Request(gpus=0, gpu_milli=500)),)},
+            "tasks[0].request.gpu_milli",
+        ),
+        (
+            {"tasks": (Task(id="t", request=Request(gpus=1, gpu_milli=1001)),)},
+            "tasks[0].request.gpu_milli",
+        ),
         ({"tasks": (Task(id="t", placed=(Slot(node="no"),)),)}, "tasks[0].placed[0].node"),
         ({"tasks": (Task(id="t", placed=(Slot(node="n"), Slot(node="n"))),)}, "tasks[0].placed"),
         (
-            {"tasks": (Task(id="t", request=Request(gpus=1), placed=(Slot(node="n", devices=("x",)),)),)},
+            {
+                "tasks": (
+                    Task(id="t", request=Request(gpus=1), placed=(Slot(node="n", devices=("x",)),)),
+                )
+            },
             "tasks[0].placed[0].devices[0]",
         ),
         (
@@ -46,7 +62,11 @@ def faults_of(**fields: object) -> dict[str, str]:
         (
             {
                 "tasks": (
-                    Task(id="t", request=Request(gpus=2), placed=(Slot(node="n", devices=("g0", "g0")),)),
+                    Task(
+                        id="t",
+                        request=Request(gpus=2),
+                        placed=(Slot(node="n", devices=("g0", "g0")),),
+                    ),
                 )
             },
             "tasks[0].placed[0].devices[1]",
@@ -54,7 +74,10 @@ def faults_of(**fields: object) -> dict[str, str]:
         ({"queues": (Queue(id="q", parent="no"),)}, "queues[0].parent"),
         ({"queues": (Queue(id="q", parent="q"),)}, "queues[0].parent"),
         ({"queues": (Queue(id="q", limit={"gold": 1}),)}, "queues[0].limit.gold"),
-        ({"queues": (Queue(id="q", guaranteed={"gpu_milli": -1}),)}, "queues[0].guaranteed.gpu_milli"),
+        (
+            {"queues": (Queue(id="q", guaranteed={"gpu_milli": -1}),)},
+            "queues[0].guaranteed.gpu_milli",
+        ),
         ({"objective": ("fast",)}, "objective[0]"),
         ({"objective": ("pack", "pack")}, "objective[1]"),
         ({"objective": ()}, "objective"),
@@ -88,7 +111,8 @@ def test_queues_in_a_ring_are_each_named() -> None:
 
 
 def test_a_long_chain_of_queues_is_no_ring() -> None:
-    queues = tuple(Queue(id=str(i), parent=str(i + 1)) for i in range(5000)) + (Queue(id="5000"),)
+    chain = (Queue(id=str(i), parent=str(i + 1)) for i in range(5000))
+    queues = (*chain, Queue(id="5000"))
     assert len(Problem(version=1, nodes=(), tasks=(), queues=queues).queues) == 5001
 
 

@@ -13,7 +13,9 @@ NODES = (
         domains={"rack": "r1"},
         idle_watts=100,
         devices=tuple(
-            Device(id=f"g{i}", numa=i // 2, links={"g1": "nvlink"} if i == 0 else {}, active_watts=10)
+            Device(
+                id=f"g{i}", numa=i // 2, links={"g1": "nvlink"} if i == 0 else {}, active_watts=10
+            )
             for i in range(4)
         ),
     ),
