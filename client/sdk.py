@@ -22,7 +22,7 @@ from client.transport import Transport
 FINAL_TASK_STATES = ("succeeded", "failed", "cancelled")
 LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
 
-_LOG_WAIT_SECONDS = 20.0
+_LOG_WAIT_SECONDS = 8.0
 _LOG_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 1 << 18
 _PAGE = 500

@@ -136,7 +136,8 @@ def _devices_in_words(devices: Sequence[DeviceInventory]) -> str:
         return "no GPU"
     counts: dict[str, int] = defaultdict(int)
     for device in devices:
-        counts[("simulated " if device.simulated else "") + device.model] += 1
+        simulated = device.simulated and device.model != "simulated"
+        counts[f"simulated {device.model}" if simulated else device.model] += 1
     return ", ".join(f"{count} x {model}" for model, count in sorted(counts.items()))
 
 

@@ -1,7 +1,6 @@
 """The solver's child process: problems come in on standard input, plans go out on standard output.
 
-A process that may be killed at any
-moment is the only real deadline that compiled solvers obey.
+A process that may be killed at any moment is the only real deadline that compiled solvers obey.
 """
 
 import json

@@ -19,6 +19,8 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], dependencies=[User])
 agent_router = APIRouter(prefix="/agent/v1", tags=["agents"])
 
 _OFFSET_MAX = 2**53
+WAIT_SECONDS_MAX = 8.0
+"""Below the ten seconds after which many clients and proxies give up on a silent answer."""
 
 
 class TaskQuery(Paging):
@@ -34,7 +36,7 @@ class LogQuery(BaseModel):
     generation: Annotated[int | None, Query(ge=1, lt=2**31)] = None
     offset: Annotated[int, Query(ge=-_OFFSET_MAX, le=_OFFSET_MAX)] = 0
     limit: Annotated[int, Query(ge=16, le=1 << 20)] = 1 << 16
-    wait: Annotated[float, Query(ge=0, le=30, allow_inf_nan=False)] = 0.0
+    wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)] = 0.0
 
 
 @router.post(

@@ -64,10 +64,10 @@ async def test_a_follower_is_woken_by_new_output_and_by_the_end(service: Service
     agent = await service.join("n1")
     task = await service.submit()
     allocation = await desired(service, agent, "run")
-    waiting = asyncio.create_task(read(service, task["id"], wait=30))
+    waiting = asyncio.create_task(read(service, task["id"], wait=8))
     await ship(agent, allocation, 0, b"hello\n")
     assert (await waiting)["text"] == "hello\n"
-    waiting = asyncio.create_task(read(service, task["id"], offset=6, wait=30))
+    waiting = asyncio.create_task(read(service, task["id"], offset=6, wait=8))
     await agent.report(exited(allocation))
     assert (await waiting)["complete"] is True
 
