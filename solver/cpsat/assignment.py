@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 from ortools.sat.python.cp_model import IntVar
 
-from solver.cpsat.layout import DeviceClass, Group, Layout, Pattern, twins
+from solver.cpsat.fillings import Share, covers, share_of
+from solver.cpsat.layout import POOL, DeviceClass, Group, Layout, Pattern, twins
 from solver.cpsat.variables import Variables
-from solver.problem import Slot, Task
+from solver.problem import Request, Slot, Task
 
 Answer = Mapping[str, tuple[Slot, ...]]
 
@@ -29,6 +30,7 @@ def hint_from(variables: Variables, answer: Answer) -> list[tuple[IntVar, int]]:
             for slot in new[task.id]:
                 counts[group.index, _pattern_of(layout, group, slot, bins)] += 1
     hint += [(decision, counts[key]) for key, decision in variables.new.items()]
+    hint += _filled_hint(variables, answer)
     is_open = set(bins.values())
     hint += [(literal, int(key in is_open)) for key, literal in variables.open.items()]
     return hint
@@ -80,10 +82,33 @@ def _bins_of(layout: Layout, answer: Answer) -> dict[tuple[int, str], tuple[int,
     for node, device in sorted(milli, key=lambda where: (-milli[where], where)):
         by_class[node, _class_of(layout, node, device).index].append(device)
     return {
-        (node, device): (node, index, b)
+        (node, device): (node, index, POOL if (node, index) in layout.fillings else b)
         for (node, index), devices in by_class.items()
         for b, device in enumerate(devices)
     }
+
+
+def _filled_hint(variables: Variables, answer: Answer) -> list[tuple[IntVar, int]]:
+    """For each shared device one filling that covers what the answer puts there."""
+    layout = variables.layout
+    content: dict[tuple[int, str], Counter[Share]] = defaultdict(Counter)
+    for group in layout.groups:
+        if group.task.request.is_share:
+            for task in group.tasks:
+                for slot in answer.get(task.id, ()):
+                    where = layout.node_index[slot.node], slot.devices[0]
+                    content[where][share_of(task.request)] += 1
+    chosen: Counter[tuple[int, int, int]] = Counter()
+    for (node, device), shares in content.items():
+        index = _class_of(layout, node, device).index
+        ways = layout.fillings.get((node, index), ())
+        covering = (i for i, filling in enumerate(ways) if covers(filling, shares))
+        chosen[node, index, next(covering, 0)] += 1
+    return [
+        (count, chosen[node, index, i])
+        for (node, index), filled in variables.filled.items()
+        for i, count in enumerate(filled)
+    ]
 
 
 def _pattern_of(
@@ -112,18 +137,16 @@ def answer_from(
     """Named slots for the solution that ``value`` reads, the same ones every time."""
     layout = variables.layout
     slots: dict[str, list[Slot]] = {task.id: [] for task in layout.problem.tasks}
-    held: set[tuple[int, str]] = set()
+    naming = _Naming(variables, value)
     for task, stays in variables.stays.items():
         for stay, slot in zip(stays, layout.group_of[task].task.placed, strict=True):
             if value(stay):
                 slots[task].append(slot)
-                held |= {(layout.node_index[slot.node], device) for device in slot.devices}
-    shared = _name_bins(variables, value, held)
     for group in layout.groups:
         new: list[Slot] = []
         for pattern in group.patterns:
             for _ in range(value(variables.new[group.index, pattern])):
-                devices = _take(layout, pattern, shared, held)
+                devices = naming.take(group.task.request, pattern)
                 new.append(Slot(node=layout.problem.nodes[pattern.node].id, devices=devices))
         for task in group.tasks:
             while new and len(slots[task.id]) < task.replicas:
@@ -131,40 +154,70 @@ def answer_from(
     return {task: tuple(found) for task, found in slots.items() if found}
 
 
-def _name_bins(
-    variables: Variables, value: Callable[[IntVar], int], held: set[tuple[int, str]]
-) -> dict[tuple[int, int, int], str]:
-    """Bin -> the device that it is. A device with shares that stay is always bin 0 of its class."""
-    named: dict[tuple[int, int, int], str] = {}
-    layout = variables.layout
-    used = {
-        (pattern.node, pattern.take[0][0], pattern.bin)
-        for (_, pattern), decision in variables.new.items()
-        if pattern.bin is not None and value(decision)
-    }
-    for node, index, b in sorted(used, key=str):
-        kind = layout.classes[node][index]
-        stays_shared = any(layout.group_of[t].task.request.is_share for t, _ in kind.occupants)
-        free = [d.id for d in kind.devices if (node, d.id) not in held]
-        device = kind.devices[0].id if stays_shared else free[0]
-        named[node, index, b or 0] = device
-        held.add((node, device))
-    return named
+class _Naming:
+    """Which device is which: counted ones get names, and nothing that stays loses its own."""
 
+    def __init__(self, variables: Variables, value: Callable[[IntVar], int]) -> None:
+        self.variables = variables
+        self.layout = variables.layout
+        self.value = value
+        self.held: set[tuple[int, str]] = set()
+        self.bins: dict[tuple[int, int, int], str] = {}
+        self.pools: dict[tuple[int, int], list[tuple[str, Counter[Share]]]] = {}
+        for task, stays in variables.stays.items():
+            for stay, slot in zip(stays, self.layout.group_of[task].task.placed, strict=True):
+                if value(stay):
+                    node = self.layout.node_index[slot.node]
+                    self.held |= {(node, device) for device in slot.devices}
+        self._name_bins()
+        self._name_pools()
 
-def _take(
-    layout: Layout,
-    pattern: Pattern,
-    shared: Mapping[tuple[int, int, int], str],
-    held: set[tuple[int, str]],
-) -> tuple[str, ...]:
-    """The devices that a new replica gets; whole ones are held from then on."""
-    if pattern.bin is not None:
-        return (shared[pattern.node, pattern.take[0][0], pattern.bin],)
-    taken: list[str] = []
-    for index, number in pattern.take:
-        kind = layout.classes[pattern.node][index]
-        free = [d.id for d in kind.devices if (pattern.node, d.id) not in held]
-        taken += free[:number]
-    held |= {(pattern.node, device) for device in taken}
-    return tuple(taken)
+    def take(self, request: Request, pattern: Pattern) -> tuple[str, ...]:
+        """The devices that a new replica gets; whole ones are held from then on."""
+        if pattern.bin == POOL:
+            share = share_of(request)
+            for device, room in self.pools[pattern.node, pattern.take[0][0]]:
+                if room[share]:
+                    room[share] -= 1
+                    return (device,)
+        if pattern.bin is not None:
+            return (self.bins[pattern.node, pattern.take[0][0], pattern.bin],)
+        taken: list[str] = []
+        for index, number in pattern.take:
+            taken += self._free(self.layout.classes[pattern.node][index])[:number]
+        self.held |= {(pattern.node, device) for device in taken}
+        return tuple(taken)
+
+    def _free(self, kind: DeviceClass) -> list[str]:
+        return [d.id for d in kind.devices if (kind.node, d.id) not in self.held]
+
+    def _name_for_shares(self, kind: DeviceClass) -> str:
+        """A free device, or the only one where shares may stay; held from then on."""
+        groups = self.layout.group_of
+        stays_shared = any(groups[task].task.request.is_share for task, _ in kind.occupants)
+        device = kind.devices[0].id if stays_shared else self._free(kind)[0]
+        self.held.add((kind.node, device))
+        return device
+
+    def _name_bins(self) -> None:
+        used = {
+            (pattern.node, pattern.take[0][0], pattern.bin)
+            for (_, pattern), decision in self.variables.new.items()
+            if pattern.bin is not None and pattern.bin != POOL and self.value(decision)
+        }
+        for node, index, b in sorted(used):
+            self.bins[node, index, b] = self._name_for_shares(self.layout.classes[node][index])
+
+    def _name_pools(self) -> None:
+        for (node, index), ways in self.layout.fillings.items():
+            kind = self.layout.classes[node][index]
+            filled = self.variables.filled[node, index]
+            pool: list[tuple[str, Counter[Share]]] = []
+            for filling, count in zip(ways, filled, strict=True):
+                for _ in range(self.value(count)):
+                    pool.append((self._name_for_shares(kind), Counter(dict(filling))))
+            for task, i in kind.occupants:
+                request = self.layout.group_of[task].task.request
+                if request.is_share and self.value(self.variables.stays[task][i]):
+                    pool[0][1][share_of(request)] -= 1
+            self.pools[node, index] = pool

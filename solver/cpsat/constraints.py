@@ -10,7 +10,8 @@ from itertools import pairwise
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr, LiteralT
 
-from solver.cpsat.layout import DeviceClass, Group, twins
+from solver.cpsat.fillings import share_of
+from solver.cpsat.layout import POOL, DeviceClass, Group, twins
 from solver.cpsat.variables import Variables
 from solver.eligibility import (
     Value,
@@ -27,6 +28,7 @@ def add_rules(variables: Variables) -> None:
     """Every rule, and the orders that break symmetry."""
     limit_devices(variables)
     limit_shares(variables)
+    fill_devices(variables)
     limit_nodes(variables)
     keep_gangs_whole(variables)
     leave_broken_gangs(variables)
@@ -63,7 +65,8 @@ def whole_on(variables: Variables, kind: DeviceClass) -> LinearExpr:
 def shared_on(variables: Variables, kind: DeviceClass) -> LinearExpr:
     """How many devices of the class are shared."""
     bins = range(variables.layout.bins[kind.node, kind.index])
-    return LinearExpr.sum([variables.open[kind.node, kind.index, b] for b in bins])
+    filled = variables.filled.get((kind.node, kind.index), ())
+    return LinearExpr.sum([*(variables.open[kind.node, kind.index, b] for b in bins), *filled])
 
 
 def load_of(variables: Variables, kind: DeviceClass, b: int, quantity: str) -> LinearExpr:
@@ -84,7 +87,7 @@ def _in_bin(
             if pattern.bin == b and pattern.node == kind.node and pattern.take[0][0] == kind.index:
                 parts.append(variables.new[group.index, pattern])
                 factors.append(size(group.task.request))
-    for task, i in kind.occupants if b == 0 else ():
+    for task, i in kind.occupants if b in {0, POOL} else ():
         request = variables.layout.group_of[task].task.request
         if request.is_share:
             parts.append(variables.stays[task][i])
@@ -153,6 +156,17 @@ def limit_shares(variables: Variables) -> None:
         if any(need * WHOLE_DEVICE_MILLI > memory_mib * milli for need, milli in needs):
             used = load_of(variables, kind, b, "gpu_memory_mib")
             variables.model.add(used <= memory_mib * is_open)
+
+
+def fill_devices(variables: Variables) -> None:
+    """(C3, C4) The shares of each size are at most as many as the chosen fillings have room for."""
+    for (node, index), ways in variables.layout.fillings.items():
+        kind = variables.layout.classes[node][index]
+        for share in sorted({share for filling in ways for share, _ in filling}):
+            held = _in_bin(variables, kind, POOL, lambda r, s=share: int(share_of(r) == s))
+            counts = [dict(filling).get(share, 0) for filling in ways]
+            room = LinearExpr.weighted_sum(list(variables.filled[node, index]), counts)
+            variables.model.add(held <= room)
 
 
 def _open_broken_bin(variables: Variables, kind: DeviceClass, is_open: IntVar) -> None:

@@ -4,15 +4,21 @@ Naming them would make the search prove the same thing once for every permutatio
 here.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
+from solver.cpsat.fillings import Filling, Share, fillings, share_of
 from solver.eligibility import accepts, device_accepts, room_of_empty_node, separated
 from solver.links import pair_cost
 from solver.problem import WHOLE_DEVICE_MILLI, Device, Node, Problem, Task
+
+MOST_FILLINGS = 400
+"""With more ways than this to fill a device, its shares are placed one by one, in bins."""
+POOL = -1
+"""The bin of a share in a class whose devices are filled in counted ways."""
 
 Running = tuple[str, int]
 """(task id, index into its ``placed``): one running replica."""
@@ -46,7 +52,7 @@ class Pattern:
     take: tuple[tuple[int, int], ...]
     """(class index, devices taken from it); empty for a replica without device."""
     bin: int | None = None
-    """For a share: which of the class's shared devices it goes to."""
+    """For a share: which of the class's shared devices it goes to, or POOL."""
     cost: int = 0
     """How far apart the devices are (model.md, O4)."""
 
@@ -82,8 +88,10 @@ class Layout:
     problem: Problem
     groups: tuple[Group, ...]
     classes: tuple[tuple[DeviceClass, ...], ...]
+    fillings: dict[tuple[int, int], tuple[Filling, ...]]
+    """(node, class) -> the ways to fill one of its devices with shares, where they are few."""
     bins: dict[tuple[int, int], int]
-    """(node, class) -> how many of its devices may be shared at the same time."""
+    """(node, class) -> how many of its devices may be shared at once; 0 where fillings do the job."""
     apart: dict[str, tuple[str, ...]]
 
     @cached_property
@@ -111,7 +119,8 @@ def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
     occupants = _occupants(problem)
     classes = tuple(_classes(problem, i, node, occupants) for i, node in enumerate(problem.nodes))
     families = _families(problem, apart)
-    bins = _bins(problem, classes)
+    ways = _fillings(problem, classes)
+    bins = _bins(problem, classes, ways)
     groups: list[Group] = []
     left = most_patterns
     for family in families:
@@ -120,7 +129,7 @@ def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
             return None
         left -= len(patterns)
         groups.append(Group(index=len(groups), tasks=family, patterns=patterns))
-    return Layout(problem=problem, groups=tuple(groups), classes=classes, bins=bins, apart=apart)
+    return Layout(problem=problem, groups=tuple(groups), classes=classes, fillings=ways, bins=bins, apart=apart)
 
 
 def twins(layout: Layout) -> list[list[Group]]:
@@ -220,27 +229,58 @@ def _is_overfull(device: Device, held: tuple[Running, ...], tasks: dict[str, Tas
     return milli > WHOLE_DEVICE_MILLI or memory_mib > device.memory_mib
 
 
-def _bins(
+def _fillings(
     problem: Problem, classes: tuple[tuple[DeviceClass, ...], ...]
+) -> dict[tuple[int, int], tuple[Filling, ...]]:
+    """The fillings of each class that has few enough of them; none for an over-full device."""
+    tasks = {task.id: task for task in problem.tasks}
+    known: dict[object, tuple[Filling, ...] | None] = {}
+    found = {}
+    for i, of_node in enumerate(classes):
+        for kind in of_node:
+            demand: Counter[Share] = Counter()
+            for task in _sharers(problem, i, kind):
+                demand[share_of(task.request)] += task.replicas
+            for task, _ in kind.occupants:
+                if tasks[task].request.is_share:
+                    demand[share_of(tasks[task].request)] += 1
+            if not demand or kind.is_broken:
+                continue
+            memory_mib = kind.devices[0].memory_mib
+            capped = {s: min(n, WHOLE_DEVICE_MILLI // s[0]) for s, n in demand.items()}
+            key = memory_mib, tuple(sorted(capped.items()))
+            if key not in known:
+                known[key] = fillings(capped, memory_mib, MOST_FILLINGS)
+            if (ways := known[key]) is not None:
+                found[i, kind.index] = ways
+    return found
+
+
+def _sharers(problem: Problem, node: int, kind: DeviceClass) -> list[Task]:
+    """The tasks of which a new share may go to the class."""
+    return [
+        task
+        for task in problem.tasks
+        if task.request.is_share
+        and accepts(task, problem.nodes[node])
+        and device_accepts(task, kind.devices[0])
+    ]
+
+
+def _bins(
+    problem: Problem,
+    classes: tuple[tuple[DeviceClass, ...], ...],
+    ways: dict[tuple[int, int], tuple[Filling, ...]],
 ) -> dict[tuple[int, int], int]:
     """No class is ever shared on more devices than there are shares that could go there."""
-    sharing = [task for task in problem.tasks if task.request.is_share]
+    tasks = {task.id: task for task in problem.tasks}
     bins = {}
     for i, of_node in enumerate(classes):
-        node = problem.nodes[i]
         for kind in of_node:
-            shares = sum(
-                task.replicas
-                for task in sharing
-                if accepts(task, node) and device_accepts(task, kind.devices[0])
-            )
-            held = any(
-                task.request.is_share
-                for task in sharing
-                for slot in task.placed
-                if slot.node == node.id and kind.devices[0].id in slot.devices
-            )
-            bins[i, kind.index] = min(kind.size, shares + held)
+            shares = sum(task.replicas for task in _sharers(problem, i, kind))
+            held = sum(tasks[task].request.is_share for task, _ in kind.occupants)
+            key = i, kind.index
+            bins[key] = 0 if key in ways else min(kind.size, shares + held)
     return bins
 
 
@@ -262,7 +302,7 @@ def _patterns(
             patterns += [
                 Pattern(node=i, take=((kind.index, 1),), bin=b)
                 for kind in usable
-                for b in range(bins[i, kind.index])
+                for b in (range(bins[i, kind.index]) or (POOL,))
             ]
         else:
             for take in _takes(usable, task.request.gpus):

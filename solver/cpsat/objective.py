@@ -9,7 +9,7 @@ from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr, LinearExprT
 
 from solver.cpsat.constraints import load_of, shared_on, whole_on
-from solver.cpsat.layout import DeviceClass, Group
+from solver.cpsat.layout import POOL, DeviceClass, Group
 from solver.cpsat.variables import Variables
 from solver.eligibility import own_value_of
 from solver.links import pair_cost
@@ -97,6 +97,10 @@ def fragmentation(variables: Variables) -> LinearExprT:
             variables.model.add(left_free >= left - WHOLE_DEVICE_MILLI * whole_on(variables, kind))
             left = left_free
         parts.append(left)
+    for (node, index), filled in variables.filled.items():
+        kind = variables.layout.classes[node][index]
+        held = load_of(variables, kind, POOL, "gpu_milli")
+        parts.append(WHOLE_DEVICE_MILLI * LinearExpr.sum(list(filled)) - held)
     return LinearExpr.sum(parts)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExprT
 
-from solver.cpsat.layout import Group, Layout, Pattern
+from solver.cpsat.layout import POOL, Group, Layout, Pattern
 from solver.eligibility import room_of_empty_node
+from solver.problem import WHOLE_DEVICE_MILLI
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Variables:
     """Running task -> at least 1 when one of its replicas doesn't stay."""
     open: dict[tuple[int, int, int], IntVar] = field(default_factory=dict)
     """(node, class, bin) -> whether a device of the class is shared."""
+    filled: dict[tuple[int, int], tuple[IntVar, ...]] = field(default_factory=dict)
+    """(node, class) -> how many of its devices are filled in each of its ways."""
     on: dict[tuple[int, int], LinearExprT] = field(default_factory=dict)
     """(group, node) -> how many of its replicas run there; absent where none can."""
     count: dict[int, LinearExprT] = field(default_factory=dict)
@@ -85,6 +88,9 @@ def make_variables(layout: Layout, model: cp_model.CpModel) -> Variables:
                 sums[group.index, layout.node_index[slot.node]].append(stay)
         if group.is_gang:
             variables.runs[group.index] = model.new_bool_var("")
+    for (i, kind), ways in layout.fillings.items():
+        size = layout.classes[i][kind].size
+        variables.filled[i, kind] = tuple(model.new_int_var(0, size, "") for _ in ways)
     for (i, kind), bins in layout.bins.items():
         for b in range(bins):
             variables.open[i, kind, b] = model.new_bool_var("")
@@ -108,8 +114,10 @@ def _touched(model: cp_model.CpModel, stays: tuple[IntVar, ...]) -> LinearExprT:
 def _most_in(layout: Layout, group: Group, pattern: Pattern) -> int:
     most = group.most
     for index, number in pattern.take:
+        size = layout.classes[pattern.node][index].size
         if pattern.bin is None:
-            most = min(most, layout.classes[pattern.node][index].size // number)
+            most = min(most, size // number)
         else:
-            most = min(most, 1000 // group.task.request.gpu_milli)
+            devices = size if pattern.bin == POOL else 1
+            most = min(most, devices * (WHOLE_DEVICE_MILLI // group.task.request.gpu_milli))
     return most
