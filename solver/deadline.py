@@ -34,6 +34,10 @@ class Deadline:
         """Wall seconds since the start; 0.0 where no clock was given or none may show."""
         return self._now() - self._start
 
+    def is_over(self, *, allowance_seconds: float) -> bool:
+        """True once the budget is exceeded by this much, by the clock that was given."""
+        return self.spent() > self._budget.seconds + allowance_seconds
+
     def left(self) -> float:
         """Seconds left; never negative."""
         return max(0.0, self._budget.seconds - self.spent() - self._charged)

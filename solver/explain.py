@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from solver.deadline import Deadline
 from solver.eligibility import (
     device_accepts,
     has_domains,
@@ -18,8 +19,12 @@ from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Task
 from solver.score import is_touched
 
 MOST_FIXED = 200
-"""Fixes are tried for so many waiting tasks, the most urgent first; each may need a look at every
-node.
+"""Fixes are tried for so many kinds of waiting task, the most urgent first; each may need a look at
+every node.
+"""
+ALLOWANCE_SECONDS = 0.25
+"""Reasons are part of the answer, so they may take this long beyond the budget. Then those who are
+left are told what one look at the nodes shows.
 """
 MOST_FREED = 3
 """So many running tasks are named whose end would make room, the smallest first."""
@@ -29,23 +34,62 @@ SMALL_COUNT = 16
 NODE_ID_OF_ONE_MORE = "\x00one more"
 
 
-def explain(problem: Problem, answer: Answer) -> tuple[Unplaced, ...]:
-    """One entry for each task that doesn't run under the answer, in the problem's order."""
+Explanation = tuple[tuple[Reason, ...], tuple[Fix, ...]]
+
+
+def explain(problem: Problem, answer: Answer, deadline: Deadline) -> tuple[Unplaced, ...]:
+    """One entry for each task that doesn't run under the answer, in the problem's order.
+
+    Tasks that differ in nothing but their names are explained once.
+    """
     waiting = [task for task in problem.tasks if not answer.get(task.id)]
     if not waiting:
         return ()
     final = occupied(problem, answer)
     enlarged = _enlarged(problem, answer)
-    urgent = sorted(waiting, key=lambda task: (-task.priority, task.id))[:MOST_FIXED]
-    fixed = {task.id for task in urgent}
-    return tuple(
-        Unplaced(
-            task=task.id,
-            reasons=tuple(_reasons(final, task, answer)),
-            fixes=tuple(_fixes(final, enlarged, task)) if task.id in fixed else (),
-        )
-        for task in waiting
+    found: dict[object, Explanation] = {}
+    for task in sorted(waiting, key=lambda task: (-task.priority, task.id)):
+        kind = _kind(final, task)
+        if kind in found:
+            continue
+        if deadline.is_over(allowance_seconds=ALLOWANCE_SECONDS):
+            found[kind] = tuple(_quick_reasons(final, task)), ()
+            continue
+        fixes = tuple(_fixes(final, enlarged, task)) if len(found) < MOST_FIXED else ()
+        found[kind] = tuple(_reasons(final, task, answer)), fixes
+    return tuple(_named(task, found[_kind(final, task)]) for task in waiting)
+
+
+def _kind(state: Occupancy, task: Task) -> object:
+    """Equal for tasks that wait for the same reasons."""
+    return (
+        task.queue,
+        task.priority,
+        task.replicas,
+        task.fewest,
+        task.request,
+        task.gpu_models,
+        tuple(sorted(task.node_selector.items())),
+        task.pack_within,
+        task.spread_over,
+        tuple(state.separated.get(task.id, ())),
+        task.placed,
     )
+
+
+def _named(task: Task, explanation: Explanation) -> Unplaced:
+    reasons, fixes = explanation
+    own = (replace(fix, task=task.id) if fix.kind is FixKind.SHRINK else fix for fix in fixes)
+    return Unplaced(task=task.id, reasons=reasons, fixes=tuple(own))
+
+
+def _quick_reasons(state: Occupancy, task: Task) -> tuple[Reason, ...]:
+    """What is true by one look at each node, for those whom there is no time to explain in full."""
+    nodes = state.problem.nodes
+    full = sum(not _has_room(state, task, node) for node in nodes)
+    shortage = Reason(code=ReasonCode.NO_CAPACITY, text=_shortage(state, task), nodes=full)
+    found = (*_static_reasons(state.problem, task), *_queue_reasons(state, task))
+    return (*found, shortage) if full or not found else found
 
 
 def _enlarged(problem: Problem, answer: Answer) -> list[tuple[Node, Occupancy]]:
@@ -85,9 +129,7 @@ def _reasons(state: Occupancy, task: Task, answer: Answer) -> Iterator[Reason]:
         *_rival_reasons(state, task, answer),
     ]
     if not reasons:  # it would fit where things ended: an earlier objective term kept it out
-        text = (
-            f"task {task.id} fits only where it would cost a term that comes first in the objective"
-        )
+        text = "it fits only where it would cost a term that comes first in the objective"
         reasons.append(
             Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(state.problem.nodes))
         )

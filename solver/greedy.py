@@ -73,6 +73,8 @@ class _Builder:
 
     def preempt(self, task: Task) -> bool:
         """Makes room on the node where that costs least; True when the task is placed."""
+        if self.problem.budget.max_moves == 0:
+            return False
         best: tuple[tuple[int, ...], Node, list[Task]] | None = None
         for node in self.problem.nodes:
             victims = self._victims(task, node)
@@ -105,6 +107,8 @@ class _Builder:
             for other, count in self.occupancy.on_node[node.id].items()
             if count and self._may_stop(self.occupancy.tasks[other], task)
         ]
+        if not candidates:
+            return []
         candidates.sort(key=lambda v: (v.priority, v.evict_cost, v.request.weight, v.id))
         room = len(candidates) if most is None else most - len(self.touched)
         stopped: list[tuple[Task, list[Slot]]] = []
@@ -210,6 +214,8 @@ def place_gang(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> boo
 def _best_slot(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> Slot | None:
     if not occupancy.fits_queues(task):
         return None
+    if _is_plain(occupancy, task):
+        return _best_plain_slot(occupancy, task, nodes)
     spread = _spread(occupancy, task)
     best: tuple[tuple[int, ...], Slot] | None = None
     for node in nodes:
@@ -220,6 +226,38 @@ def _best_slot(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> Slo
         cost = (behind, *_cost(occupancy, task, node, slot))
         if best is None or cost < best[0]:
             best = (cost, slot)
+    return None if best is None else best[1]
+
+
+def _is_plain(occupancy: Occupancy, task: Task) -> bool:
+    """True when a node's worth for the task depends on its request and that node alone."""
+    return (
+        task.replicas == 1
+        and not task.placed
+        and task.spread_over is None
+        and task.pack_within is None
+        and not occupancy.separated.get(task.id)
+    )
+
+
+def _best_plain_slot(occupancy: Occupancy, task: Task, nodes: tuple[Node, ...]) -> Slot | None:
+    """The same answer from memory: equal requests see a node alike until something on it changes.
+
+    Without it each task looks into every node anew, and a queue of 5,000 tasks for 500 nodes takes
+    ten times as long.
+    """
+    selector = tuple(sorted(task.node_selector.items()))
+    seen = occupancy.seen.setdefault((task.request, task.gpu_models, selector), {})
+    best: Seen = None
+    for node in nodes:
+        change = occupancy.changes[node.id]
+        known = seen.get(node.id)
+        if known is None or known[0] != change:
+            slot = occupancy.slot_on(task, node)
+            found = None if slot is None else (_cost(occupancy, task, node, slot), slot)
+            known = seen[node.id] = (change, found)
+        if known[1] is not None and (best is None or known[1][0] < best[0]):
+            best = known[1]
     return None if best is None else best[1]
 
 

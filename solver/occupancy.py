@@ -11,10 +11,15 @@ from itertools import combinations, islice
 from solver.eligibility import accepts, device_accepts, queue_chains, queue_need, separated
 from solver.links import pair_cost
 from solver.objective import NODE_DIMENSIONS
-from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Slot, Task
+from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Request, Slot, Task
 
 CHOICES_TRIED = 256
 """Subsets of free devices looked at for the best-linked one: all of them on nodes of up to 8."""
+
+RequestClass = tuple[Request, tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]
+"""Request, models and selector: what makes two tasks see a node alike."""
+Seen = tuple[tuple[int, ...], Slot] | None
+"""What a slot would cost, and the slot; None where there is no room."""
 
 
 class Occupancy:
@@ -41,6 +46,11 @@ class Occupancy:
         self.queue_use: dict[str, Counter[str]] = {queue.id: Counter() for queue in problem.queues}
         self.chains = queue_chains(problem)
         self.separated = separated(problem)
+        self.changes: Counter[str] = Counter()
+        """Grows with every change on a node: what was found out before may no longer hold."""
+        self.seen: dict[RequestClass, dict[str, tuple[int, Seen]]] = {}
+        """What the quick answer found on each node for equal requests, and after how many changes
+        there."""
 
     def add(self, task: Task, slot: Slot) -> None:
         """Puts one replica there, whether it fits or not."""
@@ -57,6 +67,7 @@ class Occupancy:
     def _count(self, task: Task, slot: Slot, sign: int) -> None:
         request = task.request
         self.on_node[slot.node][task.id] += sign
+        self.changes[slot.node] += 1
         for dimension in NODE_DIMENSIONS:
             self.free[slot.node][dimension] -= sign * getattr(request, dimension)
         for device in slot.devices:

@@ -55,7 +55,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
         ),
         moved=_touched(problem, answer, runs=True),
         evicted=_touched(problem, answer, runs=False),
-        unplaced=explain(problem, answer),
+        unplaced=explain(problem, answer, deadline),
         objective=terms,
         stats=Stats(
             seconds=round(deadline.spent(), 6),
