@@ -10,7 +10,7 @@ WORKERS ?= 2
 .PHONY: help setup demo serve test lint format bench soak lock clean
 
 help:            ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv and install everything, torch included.
 
@@ -43,7 +43,10 @@ format: setup    ## Let ruff rewrite the files.
 bench: setup     ## Timings and solution quality; writes benchmarks/out/.
 	$(BIN)/python -m benchmarks
 
-soak: setup      ## Long fuzz and chaos runs.
+bench-%: setup   ## One suite, such as bench-solver; an unknown name is answered with those there are.
+	$(BIN)/python -m benchmarks $*
+
+soak: setup      ## Long fuzz runs; SOAK_SCHEDULES=N of each (200).
 	$(PYTEST) --numprocesses $(WORKERS) -m soak $(ARGS)
 
 lock: setup      ## Pin what is installed, naming no registry.

@@ -1,0 +1,1 @@
+"""What Stowplan reaches on the machine at hand: quality, speed, and what they must be."""

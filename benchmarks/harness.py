@@ -1,0 +1,123 @@
+"""Cases, the table that shows them, and the file that keeps them (contract, section 7)."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+OUT = Path(__file__).parent / "out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One measured value. ``must`` decides whether it is good enough; ``aim`` is a wish beyond."""
+
+    case: str
+    value: float
+    unit: str
+    better: Literal["lower", "higher"]
+    must: float | None = None
+    aim: float | None = None
+
+    @property
+    def ok(self) -> bool | None:
+        """By value and must alone; None for a case that is only reported."""
+        if self.must is None:
+            return None
+        return self.value <= self.must if self.better == "lower" else self.value >= self.must
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A case that could not be measured here, and why. It has no value, so it never passes."""
+
+    case: str
+    reason: str
+
+
+Suite = Callable[[], Iterator[Case | LeftOut]]
+"""Measures one case after the other."""
+
+
+def run_suite(name: str, suite: Suite, console: Console) -> bool:
+    """Run a suite, show its table and write ``out/NAME.json``; False when a case is not ok."""
+    about = machine()
+    cases: list[Case] = []
+    left_out: list[LeftOut] = []
+    with console.status(f"{name} ..."):
+        for result in suite():
+            match result:
+                case Case():
+                    cases.append(result)
+                case LeftOut():
+                    left_out.append(result)
+    console.print(_table(name, cases, left_out))
+    console.print("  ".join(f"{key} {value}" for key, value in about.items()), style="dim")
+    OUT.mkdir(exist_ok=True)
+    path = OUT / f"{name}.json"
+    path.write_text(json.dumps(_document(about, cases, left_out), indent=2) + "\n")
+    return all(case.ok is not False for case in cases)
+
+
+def machine() -> dict[str, str | int]:
+    """What the values were measured on, and when (UTC)."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": psutil.virtual_memory().total >> 20,
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.machine()  # Arm's kernels name no model
+
+
+def _document(
+    about: dict[str, str | int], cases: Iterable[Case], left_out: Iterable[LeftOut]
+) -> dict[str, object]:
+    return {
+        "machine": about,
+        "cases": [{**asdict(case), "ok": case.ok} for case in cases],
+        "left_out": [asdict(case) for case in left_out],
+    }
+
+
+def _table(name: str, cases: Iterable[Case], left_out: Iterable[LeftOut]) -> Table:
+    table = Table(title=name, title_justify="left")
+    table.add_column("case", overflow="fold")
+    for column in ("value", "must", "aim"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("ok", no_wrap=True)
+    for case in cases:
+        verdict = {True: "[green]yes", False: "[bold red]NO", None: "-"}[case.ok]
+        numbers = (_number(case.value), _limit(case, case.must), _limit(case, case.aim))
+        table.add_row(case.case, *numbers, case.unit, verdict)
+    for missing in left_out:
+        text = f"{missing.case} [dim]({missing.reason})"
+        table.add_row(text, "-", "-", "-", "-", "[yellow]left out")
+    return table
+
+
+def _limit(case: Case, limit: float | None) -> str:
+    if limit is None:
+        return "-"
+    return f"{'≤' if case.better == 'lower' else '≥'} {_number(limit)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
