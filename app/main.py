@@ -63,7 +63,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    app.state.solvers = SolverPool(settings.solve_concurrency)
+    app.state.solvers = SolverPool(settings.solve_concurrency, settings.solve_seconds_max)
     for router in (
         nodes.router,
         tasks.router,

@@ -25,8 +25,9 @@ class ProblemTooLargeError(ServiceError):
 class SolverProcess:
     """One warm child. Calls queue; a child that dies or overruns is replaced at the next call."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, longest_seconds: float) -> None:
         self._name = name
+        self._longest_seconds = longest_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._log = log.get("solver")
@@ -70,6 +71,7 @@ class SolverProcess:
                 "-P",  # nothing is imported from the directory that the service was started in
                 "-m",
                 "app.planning.worker",
+                str(self._longest_seconds),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
@@ -122,9 +124,11 @@ class SolverPool:
     The loop never waits behind a user's problem.
     """
 
-    def __init__(self, concurrency: int) -> None:
-        self.planning = SolverProcess("planning")
-        self._users = [SolverProcess(f"user-{number}") for number in range(concurrency)]
+    def __init__(self, concurrency: int, longest_seconds: float) -> None:
+        self.planning = SolverProcess("planning", longest_seconds)
+        self._users = [
+            SolverProcess(f"user-{number}", longest_seconds) for number in range(concurrency)
+        ]
         self._idle: asyncio.Queue[SolverProcess] = asyncio.Queue()
         for process in self._users:
             self._idle.put_nowait(process)

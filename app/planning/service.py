@@ -1,6 +1,6 @@
 """A planning round, and the plans that were made."""
 
-import json
+import asyncio
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from sqlalchemy.orm import defer
 from app import log, signals
 from app.db.tables import Plan as PlanRow
 from app.deps import Context
-from app.errors import Fault, InvalidInputError, NotFoundError, OverloadedError, ServiceError
+from app.errors import NotFoundError, OverloadedError, ServiceError
 from app.planning.child import SolverPool, SolverProcess
 from app.planning.commit import commit
 from app.planning.documents import parse_plan
+from app.planning.framing import budget_seconds
 from app.planning.snapshot import Snapshot, take
 from solver.plan import Plan
 from solver.problem import Budget
@@ -129,32 +130,9 @@ async def solve(ctx: Context, pool: SolverPool, data: bytes) -> bytes:
         raise OverloadedError(
             f"{pool.waiting} problems are waiting to be solved already", retry_after_seconds=5
         )
-    seconds = _budget_seconds(data)
-    allowed = ctx.settings.solve_seconds_max
-    if seconds > allowed:
-        raise InvalidInputError(
-            "1 fault(s) in the problem",
-            faults=(
-                Fault(
-                    path="budget.seconds",
-                    value=seconds,
-                    reason=f"this service solves for at most {allowed:g} seconds",
-                ),
-            ),
-        )
-    return await pool.solve(data, seconds)
-
-
-def _budget_seconds(data: bytes) -> float:
-    """How long the problem may take by its own words; the child finds what else is wrong with
-    it."""
-    try:
-        seconds = json.loads(data)["budget"]["seconds"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return Budget().seconds
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        return Budget().seconds
-    return seconds
+    asked = await asyncio.to_thread(budget_seconds, data)
+    seconds = Budget().seconds if asked is None else asked
+    return await pool.solve(data, min(seconds, ctx.settings.solve_seconds_max))
 
 
 async def page(session: AsyncSession, *, before: str | None, limit: int) -> Sequence[PlanRow]:

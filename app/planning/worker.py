@@ -9,29 +9,44 @@ import time
 from typing import BinaryIO
 
 from app.planning.documents import parse_problem, plan_bytes
-from app.planning.framing import FAULTS, LENGTH, PLAN, READY
-from solver.errors import InvalidProblem
+from app.planning.framing import FAULTS, LENGTH, PLAN, READY, budget_seconds
+from solver.errors import Fault, InvalidProblem
 from solver.solve import solve
 
 
-def main() -> None:
+def main(longest_seconds: float) -> None:
+    """Answer problems until the parent is gone. A budget above the longest is a fault like others."""
     inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a library that prints must not break the framing
     write(outbox, READY)
     while (message := read(inbox)) is not None:
-        write(outbox, answer(message))
+        write(outbox, answer(message, longest_seconds))
 
 
-def answer(message: bytes) -> bytes:
+def answer(message: bytes, longest_seconds: float) -> bytes:
     """The plan, or every fault of the problem."""
+    too_long = budget_faults(message, longest_seconds)
     try:
-        return PLAN + plan_bytes(solve(parse_problem(message), clock=time.monotonic))
+        problem = parse_problem(message)
     except InvalidProblem as error:
-        faults = [
-            {"path": fault.path, "value": fault.value, "reason": fault.reason}
-            for fault in error.faults
-        ]
-        return FAULTS + json.dumps(faults).encode()
+        return _faults((*error.faults, *too_long))
+    if too_long:
+        return _faults(too_long)
+    return PLAN + plan_bytes(solve(problem, clock=time.monotonic))
+
+
+def budget_faults(message: bytes, longest_seconds: float) -> tuple[Fault, ...]:
+    """Looked for in the document itself, so that it's told beside whatever else is wrong with it."""
+    seconds = budget_seconds(message)
+    if seconds is None or seconds <= longest_seconds:
+        return ()
+    reason = f"this service solves for at most {longest_seconds:g} seconds"
+    return (Fault(path="budget.seconds", value=f"{seconds:g}", reason=reason),)
+
+
+def _faults(faults: tuple[Fault, ...]) -> bytes:
+    found = [{"path": fault.path, "value": fault.value, "reason": fault.reason} for fault in faults]
+    return FAULTS + json.dumps(found).encode()
 
 
 def read(stream: BinaryIO) -> bytes | None:
@@ -50,4 +65,4 @@ def write(stream: BinaryIO, message: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

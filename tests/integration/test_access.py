@@ -1,7 +1,9 @@
 """Who may say what: nobody without a token, agents only for themselves."""
 
+import httpx2
 import pytest
 
+from app.nodes.service import get
 from tests.service import JOIN_TOKEN, Service, registration
 
 USER_ROUTES = [
@@ -87,8 +89,6 @@ async def test_a_removed_node_loses_its_token(service: Service) -> None:
     agent = await service.join("n1")
     assert (await service.user.delete("/api/v1/nodes/n1")).status_code == 409
     async with service.context.database.write() as session:
-        from app.nodes.service import get
-
         (await get(session, "n1")).state = "lost"
     assert (await service.user.delete("/api/v1/nodes/n1")).status_code == 204
     answer = await agent.http.post("/agent/v1/report", json=agent.report_form())
@@ -103,8 +103,6 @@ async def test_another_protocol_version_is_refused_with_a_remedy(sqlite_service:
 
 
 async def test_probes_need_a_token_only_from_elsewhere(sqlite_service: Service) -> None:
-    import httpx2
-
     stranger = sqlite_service.client(None)
     for path in ("/healthz", "/readyz", "/metrics"):
         assert (await stranger.get(path)).status_code == 200

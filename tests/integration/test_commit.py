@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm.exc import StaleDataError
+
 from app.db.migrate import upgrade
 from app.deps import Context
 from app.main import create_app
@@ -13,11 +15,10 @@ from app.planning.commit import Committed, commit
 from app.planning.snapshot import Snapshot, take
 from app.settings import Settings
 from app.tasks import service as tasks
-from solver.problem import Budget
-from solver.solve import solve
-
 from protocol.node import Registration
 from protocol.task import Request, TaskSpec
+from solver.problem import Budget
+from solver.solve import solve
 from tests.service import registration
 
 BUDGET = Budget(seconds=5, workers=1, max_moves=0, deterministic=True)
@@ -144,14 +145,16 @@ async def test_forty_submissions_at_once_are_all_kept(ctx: Context) -> None:
 
 
 async def test_a_row_changed_by_somebody_else_is_not_overwritten(ctx: Context) -> None:
-    from sqlalchemy.orm.exc import StaleDataError
-
     await join(ctx, "n1", 1)
     async with ctx.database.read() as session:
         stale = await nodes.get(session, "n1")
     async with ctx.database.write() as session:
         await nodes.set_schedulable(ctx, session, "n1", schedulable=False)
-    with pytest.raises(StaleDataError):
+
+    async def overwrite() -> None:
         async with ctx.database.write() as session:
             session.add(stale)
             stale.address = "elsewhere"
+
+    with pytest.raises(StaleDataError):
+        await overwrite()

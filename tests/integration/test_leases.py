@@ -1,12 +1,13 @@
 """Reports and leases: what is applied once, what never, and when a silent node's tasks move on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from app.loops.nodes import NodesLoop
 
-from tests.integration.test_main_path import desired
+from app.loops.nodes import NodesLoop
+from tests.integration.test_main_path import desired, start_gang
 from tests.service import ManualClock, Service, exited, running, state
 
 
@@ -62,8 +63,6 @@ async def test_a_node_cannot_end_another_nodes_allocation(service: Service) -> N
 
 
 async def test_the_desired_set_is_held_until_it_changes(service: Service) -> None:
-    import asyncio
-
     agent = await service.join("n1", gpus=1)
     ack = await agent.report()
     held = asyncio.create_task(
@@ -181,8 +180,6 @@ async def test_a_lost_node_that_speaks_again_is_told_to_run_nothing_of_before(
 async def test_a_gang_that_lost_a_node_goes_on_as_a_whole_elsewhere(
     timed: Service, clock: ManualClock
 ) -> None:
-    from tests.integration.test_main_path import start_gang
-
     loop = NodesLoop(timed.context)
     one, two = await timed.join("n1", gpus=1), await timed.join("n2", gpus=1)
     await one.report()

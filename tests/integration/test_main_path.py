@@ -3,8 +3,8 @@
 from typing import Any
 
 from app import signals
-
-from tests.service import Agent, Service, exited, state
+from app.nodes.service import get
+from tests.service import Agent, Service, exited, registration, state
 
 
 async def desired(service: Service, agent: Agent, phase: str) -> dict[str, Any]:
@@ -17,8 +17,6 @@ async def desired(service: Service, agent: Agent, phase: str) -> dict[str, Any]:
         return next((a for a in allocations if a["phase"] == phase), None)
 
     async with service.context.database.read() as session:
-        from app.nodes.service import get
-
         topic = signals.node_topic((await get(session, agent.name)).id)
     return await service.until(look, f"{agent.name} is to {phase}", topic)
 
@@ -159,8 +157,6 @@ async def test_a_cordoned_node_takes_nothing_new(service: Service) -> None:
 
 async def test_an_unhealthy_device_takes_nothing_new(service: Service) -> None:
     agent = await service.join("n1", gpus=1)
-    from tests.service import registration
-
     inventory = registration("n1", gpus=1)["inventory"]
     inventory["devices"][0] |= {"healthy": False, "fault": "Xid 79: fell off the bus"}
     await agent.report(inventory=inventory)

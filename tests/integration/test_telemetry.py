@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.metrics.service import drop_older
 from tests.service import ManualClock, Service, running
 
 START_MS = 1_767_225_600_000
@@ -121,8 +122,6 @@ async def test_an_empty_or_turned_range_and_too_many_points_are_refused(timed: S
 
 
 async def test_old_samples_are_dropped_in_bounded_steps(timed: Service, clock: ManualClock) -> None:
-    from app.metrics.service import drop_older
-
     agent = await timed.join("n1", gpus=1)
     for second in range(10):
         await agent.report(host=host_sample(second, 0.0))
