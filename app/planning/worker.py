@@ -1,4 +1,4 @@
-"""The solver's child process: problems come in on standard input, plans go out on standard output.
+"""The solver's child process: problems come in on standard input, plans go out on the output.
 
 A process that may be killed at any moment is the only real deadline that compiled solvers obey.
 """
@@ -36,7 +36,7 @@ def answer(message: bytes, longest_seconds: float) -> bytes:
 
 
 def budget_faults(message: bytes, longest_seconds: float) -> tuple[Fault, ...]:
-    """Looked for in the document itself, so that it's told beside whatever else is wrong with it."""
+    """Looked for in the document itself, to be told beside whatever else is wrong with it."""
     seconds = budget_seconds(message)
     if seconds is None or seconds <= longest_seconds:
         return ()
