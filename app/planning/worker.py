@@ -15,7 +15,7 @@ from solver.solve import solve
 
 
 def main(longest_seconds: float) -> None:
-    """Answer problems until the parent is gone. A budget above the longest is a fault like others."""
+    """Answer problems until the parent is gone; a budget above the longest is a fault."""
     inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a library that prints must not break the framing
     write(outbox, READY)
