@@ -47,8 +47,8 @@ Suite = Callable[[], Iterator[Case | LeftOut]]
 """Measures one case after the other."""
 
 
-def run_suite(name: str, suite: Suite, console: Console) -> bool:
-    """Run a suite, show its table and write ``out/NAME.json``; False when a case is not ok."""
+def run_suite(name: str, suite: Suite, console: Console, out: Path = OUT) -> bool:
+    """Run a suite, show its table and write ``NAME.json``; False when a case is not ok."""
     about = machine()
     cases: list[Case] = []
     left_out: list[LeftOut] = []
@@ -61,8 +61,8 @@ def run_suite(name: str, suite: Suite, console: Console) -> bool:
                     left_out.append(result)
     console.print(_table(name, cases, left_out))
     console.print("  ".join(f"{key} {value}" for key, value in about.items()), style="dim")
-    OUT.mkdir(exist_ok=True)
-    path = OUT / f"{name}.json"
+    out.mkdir(exist_ok=True)
+    path = out / f"{name}.json"
     path.write_text(json.dumps(_document(about, cases, left_out), indent=2) + "\n")
     return all(case.ok is not False for case in cases)
 
