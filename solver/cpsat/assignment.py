@@ -214,8 +214,10 @@ class _Naming:
             filled = self.variables.filled[node, index]
             pool: list[tuple[str, Counter[Share]]] = []
             for filling, count in zip(ways, filled, strict=True):
-                for _ in range(self.value(count)):
-                    pool.append((self._name_for_shares(kind), Counter(dict(filling))))
+                pool += [
+                    (self._name_for_shares(kind), Counter(dict(filling)))
+                    for _ in range(self.value(count))
+                ]
             for task, i in kind.occupants:
                 request = self.layout.group_of[task].task.request
                 if request.is_share and self.value(self.variables.stays[task][i]):

@@ -1,7 +1,7 @@
 """The ways to fill one shared device: the patterns of cutting-stock, for shares and their memory.
 
-Choosing how many devices are filled in which way has a far tighter linear relaxation than deciding for each
-share and device, and no two devices to swap.
+Choosing how many devices are filled in which way has a far tighter linear relaxation than deciding
+for each share and device, and no two devices to swap.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ def share_of(request: Request) -> Share:
 
 
 def fillings(demand: Mapping[Share, int], memory_mib: int, most: int) -> tuple[Filling, ...] | None:
-    """All maximal fillings of a device with so much memory, None if there are more than ``most``."""
+    """All maximal fillings of a device with so much memory, None if more than ``most``."""
     shares = sorted(demand, reverse=True)
     found: list[Filling] = []
     for counts in _counts(shares, demand, WHOLE_DEVICE_MILLI, memory_mib):
@@ -45,9 +45,12 @@ def _counts(
         room = milli // share[0]
         return min(room, memory_mib // share[1]) if share[1] else room
 
-    def descend(i: int, milli: int, memory_mib: int, taken: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    def descend(
+        i: int, milli: int, memory_mib: int, taken: tuple[int, ...]
+    ) -> Iterator[tuple[int, ...]]:
         if i == len(shares):
-            # What is left over only shrinks on the way down, so a share that was passed over may still fit.
+            # What is left over only shrinks on the way down, so a share that was passed over may
+            # still fit.
             if not any(
                 taken[j] < demand[share] and fits(share, milli, memory_mib)
                 for j, share in enumerate(shares)
@@ -56,8 +59,6 @@ def _counts(
             return
         share = shares[i]
         for n in range(min(demand[share], fits(share, milli, memory_mib)), -1, -1):
-            yield from descend(
-                i + 1, milli - n * share[0], memory_mib - n * share[1], (*taken, n)
-            )
+            yield from descend(i + 1, milli - n * share[0], memory_mib - n * share[1], (*taken, n))
 
     return descend(0, milli, memory_mib, ())

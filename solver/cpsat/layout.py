@@ -91,7 +91,8 @@ class Layout:
     fillings: dict[tuple[int, int], tuple[Filling, ...]]
     """(node, class) -> the ways to fill one of its devices with shares, where they are few."""
     bins: dict[tuple[int, int], int]
-    """(node, class) -> how many of its devices may be shared at once; 0 where fillings do the job."""
+    """(node, class) -> how many of its devices may be shared at once; 0 where fillings do the job.
+    """
     apart: dict[str, tuple[str, ...]]
 
     @cached_property
@@ -129,7 +130,14 @@ def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
             return None
         left -= len(patterns)
         groups.append(Group(index=len(groups), tasks=family, patterns=patterns))
-    return Layout(problem=problem, groups=tuple(groups), classes=classes, fillings=ways, bins=bins, apart=apart)
+    return Layout(
+        problem=problem,
+        groups=tuple(groups),
+        classes=classes,
+        fillings=ways,
+        bins=bins,
+        apart=apart,
+    )
 
 
 def twins(layout: Layout) -> list[list[Group]]:
