@@ -18,7 +18,7 @@ from solver.plan import Fix, FixKind, Reason, ReasonCode, Unplaced
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Task
 from solver.score import is_touched
 
-MOST_FIXED = 200
+MOST_FIXED = 50
 """Fixes are tried for so many kinds of waiting task, the most urgent first; each may need a look at
 every node.
 """

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ortools.sat.python.cp_model import IntVar
+from ortools.sat.python.cp_model import IntVar, LinearExpr
 
 from solver.cpsat.constraints import queue_use
 from solver.cpsat.layout import Group
@@ -32,16 +32,19 @@ def justify_losses(variables: Variables) -> None:
             takers += gains.reclaimed_from(group, i)
             if not takers:
                 continue
+            # Linear on purpose, here and below: conditions would leave the relaxation blind to them.
             ground = model.new_bool_var("")
-            model.add(variables.on[group.index, i] <= before - 1).only_enforce_if(ground)
-            model.add_bool_or(takers).only_enforce_if(ground)
+            most = variables.most_on(group, i)
+            model.add(variables.on[group.index, i] <= most - (most - before + 1) * ground)
+            model.add(LinearExpr.sum(takers) >= ground)
             grounds.append(ground)
+        held = len(task.placed)
         if not grounds:
-            model.add(count >= len(task.placed))
+            model.add(count >= held)
             continue
         loses = model.new_bool_var("")
-        model.add(count >= len(task.placed)).only_enforce_if(~loses)
-        model.add_bool_or(grounds).only_enforce_if(loses)
+        model.add(count >= held - held * loses)
+        model.add(LinearExpr.sum(grounds) >= loses)
 
 
 @dataclass
@@ -60,8 +63,7 @@ class _Gains:
         if key not in self.node_gains:
             gain = self.variables.model.new_bool_var("")
             before = self.variables.layout.placed_on(group, node)
-            rule = self.variables.model.add(self.variables.on[key] >= before + 1)
-            rule.only_enforce_if(gain)
+            self.variables.model.add(self.variables.on[key] >= (before + 1) * gain)
             self.node_gains[key] = gain
         return self.node_gains[key]
 
@@ -70,8 +72,7 @@ class _Gains:
         if group.index not in self.total_gains:
             gain = self.variables.model.new_bool_var("")
             more = len(group.task.placed) + 1
-            rule = self.variables.model.add(self.variables.count[group.index] >= more)
-            rule.only_enforce_if(gain)
+            self.variables.model.add(self.variables.count[group.index] >= more * gain)
             self.total_gains[group.index] = gain
         return self.total_gains[group.index]
 
