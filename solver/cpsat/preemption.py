@@ -32,7 +32,7 @@ def justify_losses(variables: Variables) -> None:
             takers += gains.reclaimed_from(group, i)
             if not takers:
                 continue
-            # Linear on purpose, here and below: conditions would leave the relaxation blind to them.
+            # Linear on purpose, here and below: the relaxation would be blind to conditions.
             ground = model.new_bool_var("")
             most = variables.most_on(group, i)
             model.add(variables.on[group.index, i] <= most - (most - before + 1) * ground)

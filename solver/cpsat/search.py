@@ -14,6 +14,9 @@ from solver.deadline import Deadline
 from solver.greedy import extend
 from solver.problem import Budget, Slot
 
+RESERVE_SECONDS = 0.3
+"""What each later term is left at least; about what presolving one takes, twice."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -92,8 +95,8 @@ class ExactModel:
             self.model.maximize(term.expression)
         else:
             self.model.minimize(term.expression)
-        # A hard term may not starve the later ones: it gets at most half of what is left.
-        solver = self._solver(seconds / 2 if later else seconds)
+        # A hard term leaves the later ones enough for a first improvement, but at most half.
+        solver = self._solver(max(seconds / 2, seconds - RESERVE_SECONDS * later))
         found = self._run(solver)
         self.model.clear_objective()
         if found is None:
