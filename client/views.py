@@ -208,7 +208,7 @@ def why_lines(why: Json) -> list[str]:
         nodes = "" if count is None else f" ({count} node{'' if count == 1 else 's'})"
         lines.append(f"  reason {reason['code']}: {reason['text']}{nodes}")
     for fix in why["fixes"]:
-        task = f" (task {fix['task']})" if fix["task"] else ""
+        task = f" (task {fix['task']})" if fix["task"] not in {None, why["task"]} else ""
         lines.append(f"  fix {fix['kind']}: {fix['text']}{task}")
     if why["plan"] is not None:
         plan = why["plan"]
@@ -220,7 +220,11 @@ def task_lines(task: Json) -> list[str]:
     """Everything about a task, for a person."""
     spec = task["spec"]
     request = spec["request"]
-    asked = ", ".join(f"{name} {value}" for name, value in request.items() if value)
+    asked = ", ".join(
+        f"{name} {value}"
+        for name, value in request.items()
+        if value and (request["gpus"] or not name.startswith("gpu"))
+    )
     lines = [
         f"id:         {task['id']}",
         f"name:       {task['name']}",
@@ -229,9 +233,9 @@ def task_lines(task: Json) -> list[str]:
         f"program:    {_command_line(spec['argv'])}",
         f"directory:  {spec['working_dir'] or '-'}",
         f"replicas:   {spec['replicas']} (at least {spec['min_replicas'] or spec['replicas']})",
-        f"each needs: {asked}",
-        f"attempt:    {task['generation']}, failures {task['failures']} of "
-        f"{spec['max_restarts'] + 1} allowed",
+        f"each needs: {asked or 'nothing in particular'}",
+        f"attempt:    {task['generation']}, failed {task['failures']} times, "
+        f"restarts allowed {spec['max_restarts']}",
         f"submitted:  {moment(task['submitted_at'])}",
         f"started:    {moment(task['started_at'])}",
         f"finished:   {moment(task['finished_at'])}",

@@ -267,7 +267,8 @@ def _shortage(state: Occupancy, task: Task) -> str:
                 default=0,
             )
             parts.append(
-                f"{request.gpus} whole devices on one node (the best node has {best} free)"
+                f"{request.gpus} whole device{'s' * (request.gpus > 1)} on one node "
+                f"(the best node has {best} free)"
             )
         if request.gpu_memory_mib:
             parts.append(f"{request.gpu_memory_mib} MiB on each device")
