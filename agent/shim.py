@@ -10,6 +10,9 @@ this order, so that a crash at any point leaves a directory that tells the truth
 4. only then the gate opens, and the program is executed;
 5. once the program and everything it started are gone, ``exit.json`` says how it ended.
 
+The node's lease binds the shim too: an agent that died, or was refused, can't stop its tasks when
+the service may start them elsewhere, so each shim reads the lease's end and keeps to it by itself.
+
 SIGTERM to the shim stops the program: SIGTERM to the main process only (a data loader's worker that
 gets it dies before the checkpoint is written), the grace of ``stop.json``, then SIGKILL to
 everything.
@@ -37,6 +40,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _WAKING = {signal.SIGCHLD, signal.SIGTERM}
 # How long a killed process may take to go before it is looked at again.
 _KILL_AGAIN_SECONDS = 0.05
+# Behind the lease's end: an agent that is there acts first, and tells why in its own words.
+_LEASE_SLACK_SECONDS = 1.0
+# A lease may have been renewed, and a machine suspended, since it was last looked at.
+_LOOK_AGAIN_SECONDS = 30.0
 
 
 def main(directory: str) -> int:
@@ -58,7 +65,7 @@ def main(directory: str) -> int:
         os.write(gate, b"go")
     os.close(gate)  # a closed gate that was never opened ends the process behind it
     failure = _read_all(errors)
-    status, stop = _watch(pid, intent["grace_seconds"])
+    status, stop = _watch(pid, intent["grace_seconds"], (intent["lease"], identity["boot_id"]))
     if early_stop is not None:
         failure, stop = "stopped before it was started", early_stop
     _kill_all()
@@ -124,7 +131,7 @@ def _words(error: BaseException, intent: Form) -> str:
     return f"can't run {intent['argv'][0]!r}: {error}"
 
 
-def _watch(pid: int, default_grace_seconds: float) -> tuple[int, Form | None]:
+def _watch(pid: int, default_grace_seconds: float, lease: tuple) -> tuple[int, Form | None]:
     """Reap until the main process is gone: (its wait status, the stop order if it had one)."""
     stop = None
     kill_at = None
@@ -140,7 +147,12 @@ def _watch(pid: int, default_grace_seconds: float) -> tuple[int, Form | None]:
             kill_at = proposed if kill_at is None else min(kill_at, proposed)
             stop = order
         if kill_at is None:
-            woken = signal.sigwaitinfo(_WAKING)
+            left = _lease_seconds_left(*lease)
+            if left <= 0:
+                reason = "lease expired: no agent renewed it, and the task may run elsewhere"
+                _write("stop.json", {"grace_seconds": default_grace_seconds, "reason": reason})
+                continue
+            woken = signal.sigtimedwait(_WAKING, min(left, _LOOK_AGAIN_SECONDS))
         elif time.monotonic() >= kill_at:
             _kill_descendants()
             woken = signal.sigtimedwait(_WAKING, _KILL_AGAIN_SECONDS)
@@ -149,6 +161,18 @@ def _watch(pid: int, default_grace_seconds: float) -> tuple[int, Form | None]:
         if woken and woken.si_signo == signal.SIGTERM and not os.path.exists("stop.json"):
             reason = "the shim was told to stop by the machine, not by the agent"
             _write("stop.json", {"grace_seconds": default_grace_seconds, "reason": reason})
+
+
+def _lease_seconds_left(path: str, boot_id: str) -> float:
+    """Until the node's lease and the slack are over, on the clock that counts suspended time.
+
+    Without a lease of this boot on disk there is nothing to keep to: look again later.
+    """
+    form = _read_if_there(path)
+    if form is None or form["boot_id"] != boot_id:
+        return _LOOK_AGAIN_SECONDS
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return form["until_seconds"] + _LEASE_SLACK_SECONDS - now
 
 
 def _reap(pid: int) -> int | None:

@@ -58,6 +58,7 @@ class Spool:
     def __init__(self, state_dir: Path) -> None:
         self.root = state_dir
         self._allocations = state_dir / "allocations"
+        self._lease = state_dir.absolute() / "lease.json"
         self._allocations.mkdir(parents=True, exist_ok=True, mode=0o700)
         state_dir.chmod(0o700)
         self._lock = os.open(state_dir / "agent.lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -86,7 +87,7 @@ class Spool:
     def lease_until(self, boot_id: str) -> float | None:
         """The lease's end on this boot's clock, as a run of the agent before this one knew it."""
         with suppress(FileNotFoundError, ValueError, KeyError):
-            form = json.loads((self.root / "lease.json").read_text())
+            form = json.loads(self._lease.read_text())
             if form["boot_id"] == boot_id:
                 return float(form["until_seconds"])
         return None
@@ -95,7 +96,7 @@ class Spool:
         # Not forced to disk: it is of use to this boot only, and a crash of the machine ends the
         # boot.
         form = json.dumps({"boot_id": boot_id, "until_seconds": until_seconds})
-        _write(self.root / "lease.json", form, durable=False)
+        _write(self._lease, form, durable=False)
 
     def artifacts(self, task: str) -> Path:
         """Where a task's attempts on this node keep what they make."""
@@ -129,6 +130,7 @@ class Spool:
                     "env": intent.env,
                     "working_dir": intent.working_dir,
                     "grace_seconds": intent.allocation.launch.grace_seconds,
+                    "lease": str(self._lease),
                 }
             ),
         )

@@ -327,4 +327,9 @@ def record(gang: Gang, metrics: Path | None, values: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: now and then a background thread of torch's aborts the process ("terminate called
+    # without an active exception") while the interpreter unwinds, after all the work is done.
+    os._exit(exit_code)

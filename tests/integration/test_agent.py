@@ -291,6 +291,31 @@ def test_a_node_whose_lease_runs_out_stops_its_tasks_by_itself(
     assert leave(agent) == 0
 
 
+def test_a_task_whose_agent_died_ends_with_the_lease(service: AgentService, node: Node) -> None:
+    service.lease_seconds = 2.0
+    agent = node.start()
+    service.desire(wanted(*sh("echo up; exec sleep 600")))
+    service.wait_for_state("a", AllocationState.RUNNING)
+    agent.kill()
+    agent.wait()
+    wait_for(lambda: node.alive() == [], "the shim kept to the lease")
+    service.lease_seconds = 300.0
+    again = node.start()
+    how = service.wait_for_exit("a")
+    assert how.stopped
+    assert "lease expired" in how.reason
+    assert leave(again) == 0
+
+
+def test_a_task_goes_on_while_its_agent_renews_the_lease(service: AgentService, node: Node) -> None:
+    service.lease_seconds = 2.0
+    agent = node.start()
+    service.desire(wanted(*sh("sleep 5; echo done")))
+    how = service.wait_for_exit("a")
+    assert (how.code, how.stopped) == (0, False)
+    assert leave(agent) == 0
+
+
 def test_an_agent_that_leaves_lets_its_tasks_go_on(service: AgentService, node: Node) -> None:
     first = node.start()
     service.desire(wanted(*sh("echo up; exec sleep 600")))
