@@ -330,6 +330,6 @@ if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: now and then a background thread of torch's aborts the process ("terminate called
+    # Not sys.exit: now and then a thread of torch's aborts the process ("terminate called
     # without an active exception") while the interpreter unwinds, after all the work is done.
     os._exit(exit_code)
