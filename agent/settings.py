@@ -37,7 +37,9 @@ def _known_form(text: str | None) -> str | None:
 class AgentSettings(BaseSettings):
     """One agent. Values that are given beat variables, which beat the defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="STOWPLAN_AGENT_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="STOWPLAN_AGENT_", env_ignore_empty=True, extra="ignore"
+    )
 
     server: Annotated[str, Field(pattern=r"^https?://[^/]+")] = DEFAULT_SERVER
     name: Name = Field(default_factory=_host_name)

@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     """Settings of one service process. Built once in ``main`` and passed down; nothing else reads
     them."""
 
-    model_config = SettingsConfigDict(env_prefix="STOWPLAN_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STOWPLAN_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8470

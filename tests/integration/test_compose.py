@@ -69,13 +69,14 @@ def test_docker_compose_accepts_the_file_and_fills_in_the_secrets(tmp_path: Path
 
 
 @needs_compose
-@pytest.mark.parametrize("name", SECRETS)
-def test_docker_compose_refuses_a_missing_secret_by_name(name: str, tmp_path: Path) -> None:
-    environment = {key: value for key, value in SECRETS.items() if key != name}
-    result = compose_config(BASE, environment=environment, folder=tmp_path)
-    assert result.returncode != 0
-    assert name in result.stderr
-    assert "see .env.example" in result.stderr
+def test_without_secrets_the_file_is_valid_and_holds_none(tmp_path: Path) -> None:
+    result = compose_config(BASE, environment={}, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    services = yaml.safe_load(result.stdout)["services"]
+    # PostgreSQL refuses to start without a password; the service reads "" as "make your own".
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == ""
+    assert services["server"]["environment"]["STOWPLAN_USER_TOKEN"] == ""
+    assert services["agent"]["environment"]["STOWPLAN_AGENT_JOIN_TOKEN"] == ""
 
 
 @needs_compose
@@ -114,8 +115,8 @@ def test_each_services_state_is_on_a_volume(base: dict[str, Any]) -> None:
 
 def test_files_hold_no_secret_and_the_example_names_each(base: dict[str, Any]) -> None:
     text = BASE.read_text()
-    required = set(re.findall(r"\$\{(\w+):\?", text))
-    assert required == set(SECRETS)
+    from_outside = set(re.findall(r"\$\{(\w+)-\}", text))
+    assert from_outside == set(SECRETS)
     wanted = re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert dict(wanted) == dict.fromkeys(SECRETS, "")
     literal = {
