@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import sys
 from typing import Any
 
@@ -125,7 +126,7 @@ class SolverPool:
     """
 
     def __init__(self, concurrency: int, longest_seconds: float) -> None:
-        self.planning = SolverProcess("planning", longest_seconds)
+        self.planning = SolverProcess("planning", math.inf)  # its budget is the settings'
         self._users = [
             SolverProcess(f"user-{number}", longest_seconds) for number in range(concurrency)
         ]

@@ -25,19 +25,19 @@ def main(longest_seconds: float) -> None:
 
 def answer(message: bytes, longest_seconds: float) -> bytes:
     """The plan, or every fault of the problem."""
-    too_long = budget_faults(message, longest_seconds)
     try:
         problem = parse_problem(message)
     except InvalidProblem as error:
-        return _faults((*error.faults, *too_long))
+        # Looked for in the document itself, to be told beside whatever else is wrong with it.
+        return _faults((*error.faults, *budget_faults(budget_seconds(message), longest_seconds)))
+    too_long = budget_faults(problem.budget.seconds, longest_seconds)
     if too_long:
         return _faults(too_long)
     return PLAN + plan_bytes(solve(problem, clock=time.monotonic))
 
 
-def budget_faults(message: bytes, longest_seconds: float) -> tuple[Fault, ...]:
-    """Looked for in the document itself, to be told beside whatever else is wrong with it."""
-    seconds = budget_seconds(message)
+def budget_faults(seconds: float | None, longest_seconds: float) -> tuple[Fault, ...]:
+    """What is wrong with asking for so long; nothing where the problem doesn't say."""
     if seconds is None or seconds <= longest_seconds:
         return ()
     reason = f"this service solves for at most {longest_seconds:g} seconds"
