@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from solver.check_steps import step_faults
 from solver.objective import NODE_DIMENSIONS
 from solver.plan import Plan
 from solver.problem import WHOLE_DEVICE_MILLI, Device, Node, Problem, Queue, Slot, Task
@@ -46,7 +47,11 @@ def violations(problem: Problem, plan: Plan) -> tuple[Violation, ...]:
     if unreal:  # the other rules can't be read off slots that don't exist
         return unreal
     after = slots_after(plan.placements)
-    return (*slot_violations(problem, after), *_untrue(problem, plan, after))
+    return (
+        *slot_violations(problem, after),
+        *_untrue(problem, plan, after),
+        *_uncarried(problem, plan),
+    )
 
 
 def slot_violations(problem: Problem, after: Slots) -> tuple[Violation, ...]:
@@ -474,3 +479,13 @@ def _untrue(problem: Problem, plan: Plan, after: Slots) -> Iterator[Violation]:
         if beaten:
             text = f"{term.name} is {term.value}, better than its bound {term.bound}"
             yield Violation(rule="C14", code="untrue_bound", text=text)
+
+
+def _uncarried(problem: Problem, plan: Plan) -> Iterator[Violation]:
+    """(C15) The steps, if there are any, lead to the placements and take nothing before it is
+    free.
+    """
+    for fault in step_faults(problem, plan):
+        yield Violation(
+            rule="C15", code=fault.code, text=fault.text, task=fault.task, node=fault.node
+        )

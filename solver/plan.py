@@ -126,6 +126,27 @@ class ObjectiveTerm:
     level: int | None = None
 
 
+class StepKind(StrEnum):
+    """What is done in a step."""
+
+    STOP = "stop"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do when the plan is carried out. Steps of one ``wave`` may be done at once."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: StepKind
+    task: str
+    replicas: tuple[Slot, ...]
+    """The slots that are left or taken; the task's other replicas go on."""
+    wave: int
+    """0 is the first. A wave begins when all of the one before is done: what stops has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """How the plan came about. ``digest`` names the problem's canonical bytes."""
@@ -158,6 +179,8 @@ class Plan:
     objective: tuple[ObjectiveTerm, ...] = ()
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Dimension -> device model -> what one more unit is worth in the first objective term."""
+    steps: tuple[Step, ...] = ()
+    """How to get there, in order: each device is free before it is taken (model.md, C15)."""
     stats: Stats
 
 

@@ -13,6 +13,7 @@ from solver.plan import ObjectiveTerm, Placement, Plan, Stats, Status, relative_
 from solver.problem import Problem, Task
 from solver.replay import digest
 from solver.score import is_touched, score_slots, slots_before
+from solver.steps import order_steps
 
 MOST_PATTERNS = 20_000
 """Above so many decisions the exact model isn't built: it would have no time to improve anything.
@@ -57,6 +58,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
         evicted=_touched(problem, answer, runs=False),
         unplaced=explain(problem, answer, deadline),
         objective=terms,
+        steps=order_steps(problem, answer),
         stats=Stats(
             seconds=round(deadline.spent(), 6),
             quick_seconds=round(quick_seconds, 6),
