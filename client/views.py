@@ -188,6 +188,13 @@ def plan_lines(plan: Json) -> list[str]:
         lines.append(f"runs {placement['task']}: {where}")
     lines += [f"moved {task}" for task in answer["moved"]]
     lines += [f"evicted {task}" for task in answer["evicted"]]
+    steps = answer.get("steps", ())  # plans of older versions have none
+    if any(step["kind"] == "stop" for step in steps):  # else everything starts at once
+        lines += [
+            f"step {step['wave']}: {step['kind']} {step['task']} on "
+            + ", ".join(sorted({replica["node"] for replica in step["replicas"]}))
+            for step in steps
+        ]
     for unplaced in answer["unplaced"]:
         reasons = "; ".join(reason["text"] for reason in unplaced["reasons"])
         lines.append(f"waits {unplaced['task']}: {reasons}")

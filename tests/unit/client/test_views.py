@@ -107,3 +107,28 @@ def test_measured_use_is_shown_beside_its_device(documents) -> None:
 
 def test_program_is_shown_as_a_shell_would_take_it(documents) -> None:
     assert "program:    python 'a b.py'" in views.task_lines(documents.task())
+
+
+def test_plan_that_stops_something_lists_its_steps_and_another_does_not() -> None:
+    def lines(*steps: tuple[str, str, int]) -> list[str]:
+        answer = {
+            **dict.fromkeys(("objective", "placements", "moved", "evicted", "unplaced"), ()),
+            "steps": [
+                {"kind": kind, "task": task, "replicas": [{"node": "n1"}], "wave": wave}
+                for kind, task, wave in steps
+            ],
+        }
+        plan = {
+            "id": "p-1",
+            "created_at": "2030-01-01T00:00:00Z",
+            "status": "optimal",
+            "trigger": "submit",
+            "seconds": 0.0,
+            "digest": "sha256:0",
+            "plan": answer,
+        }
+        return [line for line in views.plan_lines(plan) if line.startswith("step")]
+
+    stopping = lines(("stop", "old", 0), ("start", "new", 1))
+    assert stopping == ["step 0: stop old on n1", "step 1: start new on n1"]
+    assert lines(("start", "new", 0)) == []
