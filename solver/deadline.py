@@ -8,6 +8,10 @@ Clock = Callable[[], float]
 """Seconds from any fixed moment, such as ``time.monotonic``."""
 
 
+class OutOfTime(Exception):  # noqa: N818 - a signal, not an error
+    """No time is left for what was being built; nothing has gone wrong."""
+
+
 class Deadline:
     """The budget's seconds, counted down.
 
@@ -41,3 +45,8 @@ class Deadline:
     def left(self) -> float:
         """Seconds left; never negative."""
         return max(0.0, self._budget.seconds - self.spent() - self._charged)
+
+    def enforce(self) -> None:
+        """Raises :class:`OutOfTime` when no time is left: for the loops that build models."""
+        if self.left() <= 0:
+            raise OutOfTime

@@ -13,6 +13,7 @@ from ortools.sat.python.cp_model import IntVar, LinearExpr, LiteralT
 from solver.cpsat.fillings import share_of
 from solver.cpsat.layout import POOL, DeviceClass, Group, twins
 from solver.cpsat.variables import Variables
+from solver.deadline import Deadline
 from solver.eligibility import (
     Value,
     queue_chains,
@@ -24,37 +25,37 @@ from solver.objective import NODE_DIMENSIONS
 from solver.problem import WHOLE_DEVICE_MILLI, Queue, Request
 
 
-def add_rules(variables: Variables) -> None:
+def add_rules(variables: Variables, deadline: Deadline) -> None:
     """Every rule, and the orders that break symmetry."""
-    limit_devices(variables)
-    limit_shares(variables)
-    fill_devices(variables)
-    limit_nodes(variables)
-    keep_gangs_whole(variables)
-    leave_broken_gangs(variables)
-    pack_gangs(variables)
-    spread_gangs(variables)
-    separate_tasks(variables)
-    limit_queues(variables)
-    keep_unpreemptible(variables)
-    limit_moves(variables)
-    tighten_shares(variables)
-    order_bins(variables)
-    order_twins(variables)
+    for family in (
+        limit_devices,
+        limit_shares,
+        fill_devices,
+        limit_nodes,
+        keep_gangs_whole,
+        leave_broken_gangs,
+        pack_gangs,
+        spread_gangs,
+        separate_tasks,
+        limit_queues,
+        keep_unpreemptible,
+        limit_moves,
+        tighten_shares,
+        order_bins,
+        order_twins,
+    ):
+        deadline.enforce()
+        family(variables)
 
 
 def whole_on(variables: Variables, kind: DeviceClass) -> LinearExpr:
     """How many devices of the class are held whole."""
     parts: list[IntVar] = []
     factors: list[int] = []
-    for group in variables.groups_on(kind.node):
-        for pattern in group.patterns:
-            if pattern.node != kind.node or pattern.bin is not None:
-                continue
-            for index, number in pattern.take:
-                if index == kind.index:
-                    parts.append(variables.new[group.index, pattern])
-                    factors.append(number)
+    for group, pattern, number in variables.starts_in(kind):
+        if pattern.bin is None:
+            parts.append(variables.new[group.index, pattern])
+            factors.append(number)
     for task, i in kind.occupants:
         if not variables.layout.group_of[task].task.request.is_share:
             parts.append(variables.stays[task][i])
@@ -82,11 +83,10 @@ def _in_bin(
     """The sum of ``size`` over the shares in a bin of the class."""
     parts: list[IntVar] = []
     factors: list[int] = []
-    for group in variables.groups_on(kind.node):
-        for pattern in group.patterns:
-            if pattern.bin == b and pattern.node == kind.node and pattern.take[0][0] == kind.index:
-                parts.append(variables.new[group.index, pattern])
-                factors.append(size(group.task.request))
+    for group, pattern, _ in variables.starts_in(kind):
+        if pattern.bin == b:
+            parts.append(variables.new[group.index, pattern])
+            factors.append(size(group.task.request))
     for task, i in kind.occupants if b in {0, POOL} else ():
         request = variables.layout.group_of[task].task.request
         if request.is_share:
@@ -106,34 +106,48 @@ def limit_devices(variables: Variables) -> None:
                 variables.model.add(held <= kind.size)
 
 
-def _limit_broken_device(variables: Variables, kind: DeviceClass) -> None:
-    """(E) A device that is over-full at the start takes something new only when it no longer is."""
-    model, tasks = variables.model, variables.layout.group_of
-    capacities = (
+def capacities_of(kind: DeviceClass) -> tuple[tuple[str, int], ...]:
+    """What each device of the class holds, quantity by quantity."""
+    return (
         ("gpu_milli", WHOLE_DEVICE_MILLI),
         ("gpu_memory_mib", kind.devices[0].memory_mib),
     )
-    for quantity, capacity in capacities:
-        held = [
-            (variables.stays[task][i], getattr(tasks[task].task.request, quantity))
-            for task, i in kind.occupants
-        ]
-        new = [
-            (variables.new[group.index, pattern], need)
-            for group in variables.groups_on(kind.node)
-            for pattern in group.patterns
-            if pattern.node == kind.node
-            and any(index == kind.index for index, _ in pattern.take)
-            and (need := getattr(group.task.request, quantity))
-        ]
-        total = LinearExpr.weighted_sum([v for v, _ in held + new], [q for _, q in held + new])
-        if sum(need for _, need in held) <= capacity:
+
+
+def broken_use(variables: Variables, kind: DeviceClass, quantity: str) -> tuple[LinearExpr, int]:
+    """What is used of a device that is alone in its class, and what of it was at the start."""
+    needs = {
+        task: getattr(variables.layout.group_of[task].task.request, quantity)
+        for task, _ in kind.occupants
+    }
+    held = [needs[task] * variables.stays[task][i] for task, i in kind.occupants]
+    new = [need * start for start, need in _new_on(variables, kind, quantity)]
+    return LinearExpr.sum([*held, *new]), sum(needs[task] for task, _ in kind.occupants)
+
+
+def _new_on(variables: Variables, kind: DeviceClass, quantity: str) -> list[tuple[IntVar, int]]:
+    return [
+        (variables.new[group.index, pattern], need)
+        for group in variables.groups_on(kind.node)
+        for pattern in group.patterns
+        if pattern.node == kind.node
+        and any(index == kind.index for index, _ in pattern.take)
+        and (need := getattr(group.task.request, quantity))
+    ]
+
+
+def _limit_broken_device(variables: Variables, kind: DeviceClass) -> None:
+    """(E) A device that is over-full at the start takes something new only when it no longer is."""
+    model = variables.model
+    for quantity, capacity in capacities_of(kind):
+        total, start = broken_use(variables, kind, quantity)
+        if start <= capacity:
             model.add(total <= capacity)
             continue
         within = model.new_bool_var("")
         model.add(total <= capacity).only_enforce_if(within)
-        for start, _ in new:
-            model.add(start == 0).only_enforce_if(~within)
+        for new, _ in _new_on(variables, kind, quantity):
+            model.add(new == 0).only_enforce_if(~within)
 
 
 def limit_shares(variables: Variables) -> None:
@@ -177,9 +191,8 @@ def _open_broken_bin(variables: Variables, kind: DeviceClass, is_open: IntVar) -
     ]
     users += [
         variables.new[group.index, pattern]
-        for group in variables.groups_on(kind.node)
-        for pattern in group.patterns
-        if pattern.node == kind.node and pattern.bin == 0 and pattern.take[0][0] == kind.index
+        for group, pattern, _ in variables.starts_in(kind)
+        if pattern.bin == 0
     ]
     for user in users:
         variables.model.add(user == 0).only_enforce_if(~is_open)
@@ -195,7 +208,7 @@ def limit_nodes(variables: Variables) -> None:
                 for group in variables.groups_on(i)
                 if (need := getattr(group.task.request, dimension))
             ]
-            capacity = getattr(node, dimension)
+            capacity = layout.copies[i] * getattr(node, dimension)
             if sum(need * group.most for group, need in users) <= capacity:
                 continue
             use = LinearExpr.sum([need * variables.on[group.index, i] for group, need in users])
@@ -301,8 +314,11 @@ def _unless_as_is(variables: Variables, group: Group, rule: cp_model.Constraint)
 
 
 def spread_gangs(variables: Variables) -> None:
-    """(C8) No value of ``spread_over`` that could hold another replica is two or more behind."""
-    for group in variables.layout.groups:
+    """(C8) No value of ``spread_over`` that could hold another replica is two or more behind.
+
+    Not asked of merged nodes, whose values are no longer told apart.
+    """
+    for group in () if variables.layout.is_merged else variables.layout.groups:
         task = group.task
         if task.spread_over is None or not group.is_gang:
             continue
@@ -357,7 +373,7 @@ def separate_tasks(variables: Variables) -> None:
                 continue
             first, second = layout.group_of[task], layout.group_of[other]
             for i in variables.nodes_of(first):
-                if (second.index, i) not in variables.on:
+                if (second.index, i) not in variables.on or layout.copies[i] > 1:
                     continue
                 here = [variables.presence(group, i) for group in (first, second)]
                 before = [layout.placed_on(group, i) for group in (first, second)]

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import combinations
 
 from solver.cpsat.fillings import Filling, Share, fillings, share_of
+from solver.deadline import Deadline, OutOfTime
 from solver.eligibility import accepts, device_accepts, room_of_empty_node, separated
 from solver.links import pair_cost
 from solver.problem import WHOLE_DEVICE_MILLI, Device, Node, Problem, Task
@@ -36,10 +37,13 @@ class DeviceClass:
     occupants: tuple[Running, ...]
     is_broken: bool
     """True for a device that is over-full at the start; it is then alone in its class."""
+    copies: int = 1
+    """How many equal nodes the node stands for."""
 
     @property
     def size(self) -> int:
-        return len(self.devices)
+        """The devices of the class, on all nodes that the node stands for."""
+        return len(self.devices) * self.copies
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,13 @@ class Layout:
     """(node, class) -> how many of its devices may be shared at once; 0 where fillings do the job.
     """
     apart: dict[str, tuple[str, ...]]
+    copies: tuple[int, ...]
+    """For each node how many equal ones it stands for; 1 unless nodes are merged (merging.py)."""
+
+    @cached_property
+    def is_merged(self) -> bool:
+        """True when the layout is a relaxation, in which some nodes stand for several."""
+        return any(copies > 1 for copies in self.copies)
 
     @cached_property
     def size(self) -> int:
@@ -114,22 +125,41 @@ class Layout:
         return sum(slot.node == node_id for slot in group.task.placed)
 
 
-def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
-    """The layout, or None when it would take more than so many patterns."""
+def lay_out(
+    problem: Problem,
+    most_patterns: int,
+    deadline: Deadline | None = None,
+    copies: tuple[int, ...] | None = None,
+) -> Layout | None:
+    """The layout, or None when it would take more than so many patterns, or longer than there is.
+
+    ``copies`` says for each node how many equal ones it stands for (merging.py).
+    """
+    copies = copies or (1,) * len(problem.nodes)
     apart = separated(problem)
-    occupants = _occupants(problem)
-    classes = tuple(_classes(problem, i, node, occupants) for i, node in enumerate(problem.nodes))
     families = _families(problem, apart)
-    ways = _fillings(problem, classes)
-    bins = _bins(problem, classes, ways)
-    groups: list[Group] = []
-    left = most_patterns
-    for family in families:
-        patterns = _patterns(problem, family[0], classes, bins, left)
-        if patterns is None:
-            return None
-        left -= len(patterns)
-        groups.append(Group(index=len(groups), tasks=family, patterns=patterns))
+    try:
+        classes = _classes_by_node(problem, copies, deadline)
+        shares = _shares(problem, families, classes, deadline)
+        ways = _fillings(classes, shares)
+        bins = {
+            key: 0 if key in ways else min(kind.size, sum(shares[key].values()))
+            for of_node in classes
+            for kind in of_node
+            for key in [(kind.node, kind.index)]
+        }
+        groups: list[Group] = []
+        left = most_patterns
+        for family in families:
+            if deadline is not None:
+                deadline.enforce()
+            patterns = _patterns(problem, family[0], classes, bins, left)
+            if patterns is None:
+                return None
+            left -= len(patterns)
+            groups.append(Group(index=len(groups), tasks=family, patterns=patterns))
+    except OutOfTime:
+        return None
     return Layout(
         problem=problem,
         groups=tuple(groups),
@@ -137,6 +167,7 @@ def lay_out(problem: Problem, most_patterns: int) -> Layout | None:
         fillings=ways,
         bins=bins,
         apart=apart,
+        copies=copies,
     )
 
 
@@ -181,12 +212,41 @@ def _occupants(problem: Problem) -> dict[tuple[str, str], tuple[Running, ...]]:
     return {key: tuple(running) for key, running in found.items()}
 
 
-def _classes(
-    problem: Problem, index: int, node: Node, occupants: dict[tuple[str, str], tuple[Running, ...]]
-) -> tuple[DeviceClass, ...]:
-    """The node's devices by interchangeability, in the order in which the node lists them."""
+def _classes_by_node(
+    problem: Problem, copies: tuple[int, ...], deadline: Deadline | None
+) -> tuple[tuple[DeviceClass, ...], ...]:
     linked = any(task.request.gpus > 1 for task in problem.tasks)
     tasks = {task.id: task for task in problem.tasks}
+    occupants = _occupants(problem)
+    classes: list[tuple[DeviceClass, ...]] = []
+    for i, node in enumerate(problem.nodes):
+        if deadline is not None:
+            deadline.enforce()
+        alike = _alike_devices(node, tasks, occupants, linked=linked)
+        classes.append(
+            tuple(
+                DeviceClass(
+                    node=i,
+                    index=index,
+                    devices=devices,
+                    occupants=(held := occupants.get((node.id, devices[0].id), ())),
+                    is_broken=_is_overfull(devices[0], held, tasks),
+                    copies=copies[i],
+                )
+                for index, devices in enumerate(alike)
+            )
+        )
+    return tuple(classes)
+
+
+def _alike_devices(
+    node: Node,
+    tasks: dict[str, Task],
+    occupants: dict[tuple[str, str], tuple[Running, ...]],
+    *,
+    linked: bool,
+) -> list[tuple[Device, ...]]:
+    """The node's devices by interchangeability, in the order in which the node lists them."""
     found: list[list[Device]] = []
     for device in node.devices:
         for alike in found:
@@ -197,16 +257,7 @@ def _classes(
                 break
         else:
             found.append([device])
-    return tuple(
-        DeviceClass(
-            node=index,
-            index=i,
-            devices=tuple(alike),
-            occupants=(held := occupants.get((node.id, alike[0].id), ())),
-            is_broken=_is_overfull(alike[0], held, tasks),
-        )
-        for i, alike in enumerate(found)
-    )
+    return [tuple(alike) for alike in found]
 
 
 def _are_alike(
@@ -237,21 +288,41 @@ def _is_overfull(device: Device, held: tuple[Running, ...], tasks: dict[str, Tas
     return milli > WHOLE_DEVICE_MILLI or memory_mib > device.memory_mib
 
 
-def _fillings(
-    problem: Problem, classes: tuple[tuple[DeviceClass, ...], ...]
-) -> dict[tuple[int, int], tuple[Filling, ...]]:
-    """The fillings of each class that has few enough of them; none for an over-full device."""
+def _shares(
+    problem: Problem,
+    families: list[tuple[Task, ...]],
+    classes: tuple[tuple[DeviceClass, ...], ...],
+    deadline: Deadline | None,
+) -> dict[tuple[int, int], Counter[Share]]:
+    """(node, class) -> how many shares of each size may start or stay there."""
     tasks = {task.id: task for task in problem.tasks}
-    known: dict[object, tuple[Filling, ...] | None] = {}
-    found = {}
+    sharing = [family for family in families if family[0].request.is_share]
+    found: dict[tuple[int, int], Counter[Share]] = {}
     for i, of_node in enumerate(classes):
+        if deadline is not None:
+            deadline.enforce()
+        here = [family for family in sharing if accepts(family[0], problem.nodes[i])]
         for kind in of_node:
-            demand: Counter[Share] = Counter()
-            for task in _sharers(problem, i, kind):
-                demand[share_of(task.request)] += task.replicas
+            shares = found[i, kind.index] = Counter()
+            for family in here:
+                if device_accepts(family[0], kind.devices[0]):
+                    replicas = family[0].replicas * len(family)
+                    shares[share_of(family[0].request)] += replicas
             for task, _ in kind.occupants:
                 if tasks[task].request.is_share:
-                    demand[share_of(tasks[task].request)] += 1
+                    shares[share_of(tasks[task].request)] += 1
+    return found
+
+
+def _fillings(
+    classes: tuple[tuple[DeviceClass, ...], ...], shares: dict[tuple[int, int], Counter[Share]]
+) -> dict[tuple[int, int], tuple[Filling, ...]]:
+    """The fillings of each class that has few enough of them; none for an over-full device."""
+    known: dict[object, tuple[Filling, ...] | None] = {}
+    found = {}
+    for of_node in classes:
+        for kind in of_node:
+            demand = shares[kind.node, kind.index]
             if not demand or kind.is_broken:
                 continue
             memory_mib = kind.devices[0].memory_mib
@@ -260,36 +331,8 @@ def _fillings(
             if key not in known:
                 known[key] = fillings(capped, memory_mib, MOST_FILLINGS)
             if (ways := known[key]) is not None:
-                found[i, kind.index] = ways
+                found[kind.node, kind.index] = ways
     return found
-
-
-def _sharers(problem: Problem, node: int, kind: DeviceClass) -> list[Task]:
-    """The tasks of which a new share may go to the class."""
-    return [
-        task
-        for task in problem.tasks
-        if task.request.is_share
-        and accepts(task, problem.nodes[node])
-        and device_accepts(task, kind.devices[0])
-    ]
-
-
-def _bins(
-    problem: Problem,
-    classes: tuple[tuple[DeviceClass, ...], ...],
-    ways: dict[tuple[int, int], tuple[Filling, ...]],
-) -> dict[tuple[int, int], int]:
-    """No class is ever shared on more devices than there are shares that could go there."""
-    tasks = {task.id: task for task in problem.tasks}
-    bins = {}
-    for i, of_node in enumerate(classes):
-        for kind in of_node:
-            shares = sum(task.replicas for task in _sharers(problem, i, kind))
-            held = sum(tasks[task].request.is_share for task, _ in kind.occupants)
-            key = i, kind.index
-            bins[key] = 0 if key in ways else min(kind.size, shares + held)
-    return bins
 
 
 def _patterns(
@@ -327,10 +370,10 @@ def _takes(usable: list[DeviceClass], gpus: int) -> Iterator[tuple[tuple[int, in
     if gpus == 0:
         yield ()
         return
-    if sum(kind.size for kind in usable) < gpus:
+    if sum(len(kind.devices) for kind in usable) < gpus:
         return
     first, rest = usable[0], usable[1:]
-    for number in range(min(first.size, gpus), -1, -1):
+    for number in range(min(len(first.devices), gpus), -1, -1):
         for take in _takes(rest, gpus - number):
             yield ((first.index, number), *take) if number else take
 

@@ -33,8 +33,8 @@ class ExactModel:
         self.budget = budget
         self.deadline = deadline
         self.model = cp_model.CpModel()
-        self.variables: Variables = make_variables(layout, self.model)
-        add_rules(self.variables)
+        self.variables: Variables = make_variables(layout, self.model, deadline)
+        add_rules(self.variables, deadline)
         justify_losses(self.variables)
         self.terms: tuple[Term, ...] = make_terms(self.variables)
 

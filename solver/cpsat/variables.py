@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExprT
 
-from solver.cpsat.layout import POOL, Group, Layout, Pattern
+from solver.cpsat.layout import POOL, DeviceClass, Group, Layout, Pattern
+from solver.deadline import Deadline
 from solver.eligibility import room_of_empty_node
+from solver.objective import NODE_DOMAIN
 from solver.problem import WHOLE_DEVICE_MILLI
 
 
@@ -38,21 +40,30 @@ class Variables:
     present: dict[tuple[int, int], IntVar] = field(default_factory=dict)
     """(group, node) -> at least 1 where any of it runs; made on demand."""
 
+    starts: dict[tuple[int, int], list[tuple[Group, Pattern, int]]] = field(default_factory=dict)
+    """(node, class) -> who may start there, in which pattern, on how many devices of the class."""
+    on_node: dict[int, list[Group]] = field(default_factory=dict)
     most: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def groups_on(self, node: int) -> list[Group]:
         """The groups that may run on the node."""
-        return [group for group in self.layout.groups if (group.index, node) in self.on]
+        return self.on_node.get(node, [])
 
     def nodes_of(self, group: Group) -> list[int]:
         """The nodes that the group may run on."""
         return [i for i in range(len(self.layout.problem.nodes)) if (group.index, i) in self.on]
+
+    def starts_in(self, kind: DeviceClass) -> list[tuple[Group, Pattern, int]]:
+        """Who may start on devices of the class: group, pattern, devices of the class it takes."""
+        return self.starts.get((kind.node, kind.index), [])
 
     def most_on(self, group: Group, node: int) -> int:
         """The most replicas of the group that the node could ever hold."""
         key = (group.index, node)
         if key not in self.most:
             room = room_of_empty_node(group.task, self.layout.problem.nodes[node])
+            if group.task.pack_within != NODE_DOMAIN:
+                room *= self.layout.copies[node]
             if (
                 not group.is_gang
             ):  # the room is counted for one task, and the group may hold several
@@ -70,15 +81,19 @@ class Variables:
         return self.present[key]
 
 
-def make_variables(layout: Layout, model: cp_model.CpModel) -> Variables:
+def make_variables(layout: Layout, model: cp_model.CpModel, deadline: Deadline) -> Variables:
     """All decisions of a layout, without any rule but their ranges."""
     variables = Variables(layout=layout, model=model)
     sums: dict[tuple[int, int], list[IntVar]] = defaultdict(list)
     for group in layout.groups:
+        deadline.enforce()
         for pattern in group.patterns:
             decision = model.new_int_var(0, _most_in(layout, group, pattern), "")
             variables.new[group.index, pattern] = decision
             sums[group.index, pattern.node].append(decision)
+            for index, number in pattern.take:
+                here = variables.starts.setdefault((pattern.node, index), [])
+                here.append((group, pattern, number))
         task = group.task
         if task.placed:
             stays = tuple(model.new_bool_var("") for _ in task.placed)
@@ -94,11 +109,14 @@ def make_variables(layout: Layout, model: cp_model.CpModel) -> Variables:
     for (i, kind), bins in layout.bins.items():
         for b in range(bins):
             variables.open[i, kind, b] = model.new_bool_var("")
-    for key, parts in sums.items():
-        variables.on[key] = cp_model.LinearExpr.sum(parts)
+    counted: dict[int, list[IntVar]] = {group.index: [] for group in layout.groups}
+    for (g, node), parts in sums.items():
+        variables.on[g, node] = cp_model.LinearExpr.sum(parts)
+        counted[g] += parts
     for group in layout.groups:
-        parts = [part for (g, _), some in sums.items() if g == group.index for part in some]
-        variables.count[group.index] = cp_model.LinearExpr.sum(parts)
+        variables.count[group.index] = cp_model.LinearExpr.sum(counted[group.index])
+    for g, node in sorted(sums):
+        variables.on_node.setdefault(node, []).append(layout.groups[g])
     return variables
 
 
@@ -114,10 +132,10 @@ def _touched(model: cp_model.CpModel, stays: tuple[IntVar, ...]) -> LinearExprT:
 def _most_in(layout: Layout, group: Group, pattern: Pattern) -> int:
     most = group.most
     for index, number in pattern.take:
-        size = layout.classes[pattern.node][index].size
+        kind = layout.classes[pattern.node][index]
         if pattern.bin is None:
-            most = min(most, size // number)
+            most = min(most, kind.copies * (len(kind.devices) // number))
         else:
-            devices = size if pattern.bin == POOL else 1
+            devices = kind.size if pattern.bin == POOL else 1
             most = min(most, devices * (WHOLE_DEVICE_MILLI // group.task.request.gpu_milli))
     return most
