@@ -5,7 +5,7 @@ best.
 from solver.eligibility import device_accepts, room_of_empty_node
 from solver.objective import TermName
 from solver.problem import WHOLE_DEVICE_MILLI, Problem, Task
-from solver.score import levels
+from solver.score import broken_places, levels, terms_of
 
 
 def free_bounds(problem: Problem) -> tuple[int, ...]:
@@ -13,12 +13,25 @@ def free_bounds(problem: Problem) -> tuple[int, ...]:
     B1).
     """
     bounds: list[int] = []
-    for name in problem.objective:
-        if name == TermName.PLACED:
-            bounds += [placed_bound(problem, level) for level in levels(problem)]
-        else:
-            bounds.append(0)
+    for term in terms_of(problem):
+        match term:
+            case TermName.PLACED:
+                bounds += [placed_bound(problem, level) for level in levels(problem)]
+            case TermName.REPAIR:
+                bounds.append(repair_bound(problem))
+            case _:
+                bounds.append(0)
     return tuple(bounds)
+
+
+def repair_bound(problem: Problem) -> int:
+    """What the tasks that may not be touched break by themselves stays broken."""
+    frozen = {
+        task.id: task.placed
+        for task in problem.tasks
+        if problem.budget.max_moves == 0 or not task.preemptible
+    }
+    return broken_places(problem, frozen)
 
 
 def placed_bound(problem: Problem, level: int) -> int:

@@ -1,6 +1,6 @@
 """The names of the objective terms, of the dimensions they count, and which way each is better.
 
-The formulas are docs/model.md (O1) to (O7); ``solver.score`` computes them and a back end models
+The formulas are docs/model.md (O0) to (O7); ``solver.score`` computes them and a back end models
 them.
 """
 
@@ -10,6 +10,8 @@ from enum import StrEnum
 class TermName(StrEnum):
     """What a plan may be judged by. All but ``placed`` are costs: less is better."""
 
+    REPAIR = "repair"
+    """Comes before all others by itself where the start state is broken; no problem names it."""
     PLACED = "placed"
     DISRUPTION = "disruption"
     FRAGMENTATION = "fragmentation"
@@ -23,6 +25,9 @@ class TermName(StrEnum):
         """True for the one term of which more is better."""
         return self is TermName.PLACED
 
+
+OBJECTIVE_NAMES = tuple(name.value for name in TermName if name is not TermName.REPAIR)
+"""What a problem's ``objective`` may name."""
 
 DEFAULT_OBJECTIVE = ("placed", "disruption", "fragmentation", "locality", "balance")
 

@@ -1,4 +1,4 @@
-"""What a set of placements is worth: the objective terms of docs/model.md, (O1) to (O7), as
+"""What a set of placements is worth: the objective terms of docs/model.md, (O0) to (O7), as
 integers.
 
 Plain counting over the problem and the placements. Part of the specification: no back end is used
@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import assert_never
 
 from solver.links import pair_cost
-from solver.objective import NODE_DOMAIN, TermName
+from solver.objective import NODE_DIMENSIONS, NODE_DOMAIN, TermName
 from solver.plan import ObjectiveValue, Placement, Plan
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Slot, Task
 
@@ -28,9 +28,15 @@ def score(problem: Problem, plan: Plan) -> tuple[ObjectiveValue, ...]:
 
 def score_slots(problem: Problem, after: Slots) -> tuple[ObjectiveValue, ...]:
     """The objective of these slots. They have to name nodes and devices of the problem."""
-    return tuple(
-        entry for name in problem.objective for entry in _entries(TermName(name), problem, after)
-    )
+    return tuple(entry for term in terms_of(problem) for entry in _entries(term, problem, after))
+
+
+def terms_of(problem: Problem) -> tuple[TermName, ...]:
+    """The terms in their order: those that the problem names, after ``repair`` if its start is
+    broken.
+    """
+    named = tuple(map(TermName, problem.objective))
+    return (TermName.REPAIR, *named) if repair(problem, slots_before(problem)) else named
 
 
 def slots_after(placements: Iterable[Placement]) -> dict[str, tuple[Slot, ...]]:
@@ -70,6 +76,8 @@ def _entries(term: TermName, problem: Problem, after: Slots) -> tuple[ObjectiveV
 
 def _cost(term: TermName, problem: Problem, after: Slots) -> int:
     match term:
+        case TermName.REPAIR:
+            return repair(problem, after)
         case TermName.DISRUPTION:
             return disruption(problem, after)
         case TermName.FRAGMENTATION:
@@ -86,6 +94,46 @@ def _cost(term: TermName, problem: Problem, after: Slots) -> int:
             raise AssertionError("placed is no cost")
         case _:
             assert_never(term)
+
+
+def repair(problem: Problem, after: Slots) -> int:
+    """(O0) How many capacities are exceeded, unhealthy devices in use, gangs too small and
+    separate tasks together.
+    """
+    tasks = {task.id: task for task in problem.tasks}
+    short = sum(0 < len(slots) < tasks[task].fewest for task, slots in after.items())
+    return short + broken_places(problem, after)
+
+
+def broken_places(problem: Problem, after: Slots) -> int:
+    """The part of (O0) that only tasks which leave a node or device can mend."""
+    use: Counter[tuple[str, str, str]] = Counter()
+    nodes_of: defaultdict[str, set[str]] = defaultdict(set)
+    tasks = {task.id: task for task in problem.tasks}
+    for task_id, slots in after.items():
+        request = tasks[task_id].request
+        for slot in slots:
+            nodes_of[task_id].add(slot.node)
+            for dimension in NODE_DIMENSIONS:
+                use[slot.node, "", dimension] += getattr(request, dimension)
+            for device in slot.devices:
+                use[slot.node, device, "gpu_milli"] += request.gpu_milli
+                use[slot.node, device, "gpu_memory_mib"] += request.gpu_memory_mib
+    broken = 0
+    for node in problem.nodes:
+        for dimension in NODE_DIMENSIONS:
+            broken += use[node.id, "", dimension] > getattr(node, dimension)
+        for device in node.devices:
+            milli = use[node.id, device.id, "gpu_milli"]
+            broken += milli > WHOLE_DEVICE_MILLI
+            broken += milli > 0 and not device.healthy
+            broken += use[node.id, device.id, "gpu_memory_mib"] > device.memory_mib
+    pairs = {
+        (min(task.id, other), max(task.id, other))
+        for task in problem.tasks
+        for other in task.separate_from
+    }
+    return broken + sum(len(nodes_of[first] & nodes_of[second]) for first, second in pairs)
 
 
 def placed(problem: Problem, after: Slots) -> dict[int, int]:

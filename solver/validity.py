@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from solver.errors import Fault, shorten
-from solver.objective import NODE_DOMAIN, QUEUE_DIMENSIONS, TermName
+from solver.objective import NODE_DOMAIN, OBJECTIVE_NAMES, QUEUE_DIMENSIONS
 
 DEFAULT_QUEUE = "default"
 
@@ -233,11 +233,10 @@ def _objective_faults(document: object) -> Iterator[Fault]:
     names = _read(document, "objective")
     if isinstance(names, list | tuple) and not names:
         yield _fault("objective", names, "names no term")
-    known = [name.value for name in TermName]
     for i, name in enumerate(_items(document, "objective")):
-        if isinstance(name, str) and name not in known:
-            yield _fault(f"objective[{i}]", name, f"is none of {', '.join(known)}")
-        elif name in _items(document, "objective")[: min(i, len(known))]:
+        if isinstance(name, str) and name not in OBJECTIVE_NAMES:
+            yield _fault(f"objective[{i}]", name, f"is none of {', '.join(OBJECTIVE_NAMES)}")
+        elif name in _items(document, "objective")[: min(i, len(OBJECTIVE_NAMES))]:
             yield _fault(f"objective[{i}]", name, "is named twice")
 
 

@@ -1,4 +1,4 @@
-"""The objective terms of docs/model.md, (O1) to (O7), as linear expressions over the decisions."""
+"""The objective terms of docs/model.md, (O0) to (O7), as linear expressions over the decisions."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,13 +8,20 @@ from typing import assert_never
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr, LinearExprT
 
-from solver.cpsat.constraints import load_of, shared_on, whole_on
+from solver.cpsat.constraints import (
+    broken_use,
+    capacities_of,
+    load_of,
+    shared_on,
+    whole_on,
+)
 from solver.cpsat.layout import POOL, DeviceClass, Group
 from solver.cpsat.variables import Variables
 from solver.eligibility import own_value_of
 from solver.links import pair_cost
-from solver.objective import NODE_DOMAIN, TermName
+from solver.objective import NODE_DIMENSIONS, NODE_DOMAIN, TermName
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Slot
+from solver.score import terms_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Term:
 def make_terms(variables: Variables) -> tuple[Term, ...]:
     """The problem's terms in their order; ``placed`` gives one a priority level, highest first."""
     terms: list[Term] = []
-    for name in map(TermName, variables.layout.problem.objective):
+    for name in terms_of(variables.layout.problem):
         if name is TermName.PLACED:
             terms += _placed(variables)
         else:
@@ -39,6 +46,8 @@ def make_terms(variables: Variables) -> tuple[Term, ...]:
 
 def _cost(name: TermName, variables: Variables) -> LinearExprT:
     match name:
+        case TermName.REPAIR:
+            return repair(variables)
         case TermName.DISRUPTION:
             return disruption(variables)
         case TermName.FRAGMENTATION:
@@ -55,6 +64,74 @@ def _cost(name: TermName, variables: Variables) -> LinearExprT:
             raise AssertionError("placed is no cost")
         case _:
             assert_never(name)
+
+
+def repair(variables: Variables) -> LinearExprT:
+    """(O0) What stays broken: capacities, unhealthy devices in use, short gangs, separate tasks on
+    a node.
+    """
+    broken: list[LinearExprT] = [
+        variables.as_is[group.index]
+        for group in variables.layout.groups
+        if 0 < len(group.task.placed) < group.task.fewest
+    ]
+    for of_node in variables.layout.classes:
+        for kind in of_node:
+            broken += _broken_devices(variables, kind)
+    for i, node in enumerate(variables.layout.problem.nodes):
+        for dimension in NODE_DIMENSIONS:
+            groups = variables.groups_on(i)
+            needs = [getattr(group.task.request, dimension) for group in groups]
+            start = sum(
+                need * variables.layout.placed_on(group, i)
+                for group, need in zip(groups, needs, strict=True)
+            )
+            here = [variables.on[group.index, i] for group in groups]
+            use = LinearExpr.sum([n * on for n, on in zip(needs, here, strict=True) if n])
+            broken += _is_over(variables, use, getattr(node, dimension), start)
+    return LinearExpr.sum([*broken, *_together(variables)])
+
+
+def _is_over(
+    variables: Variables, use: LinearExprT, capacity: int, start: int
+) -> list[LinearExprT]:
+    """A literal for a capacity that is exceeded at the start, true unless it is kept in the end."""
+    if start <= capacity:
+        return []
+    is_over = variables.model.new_bool_var("")
+    variables.model.add(use <= capacity + (start - capacity) * is_over)  # (E): never more
+    return [is_over]
+
+
+def _broken_devices(variables: Variables, kind: DeviceClass) -> list[LinearExprT]:
+    broken: list[LinearExprT] = []
+    if kind.is_broken:
+        for quantity, capacity in capacities_of(kind):
+            use, start = broken_use(variables, kind, quantity)
+            broken += _is_over(variables, use, capacity, start)
+    if kind.occupants and not kind.devices[0].healthy:
+        in_use = variables.model.new_bool_var("")
+        for task, i in kind.occupants:
+            variables.model.add_implication(variables.stays[task][i], in_use)
+        broken.append(kind.size * in_use)
+    return broken
+
+
+def _together(variables: Variables) -> list[LinearExprT]:
+    """For each pair of separate tasks and node that both are on at the start: whether both stay."""
+    layout = variables.layout
+    found: list[LinearExprT] = []
+    for task, others in layout.apart.items():
+        first = layout.group_of[task]
+        for other in others:
+            second = layout.group_of[other]
+            for i in variables.nodes_of(first) if task < other else ():
+                if layout.placed_on(first, i) and layout.placed_on(second, i):
+                    both = variables.model.new_bool_var("")
+                    here = [variables.presence(group, i) for group in (first, second)]
+                    variables.model.add_bool_or(~here[0], ~here[1], both)
+                    found.append(both)
+    return found
 
 
 def _placed(variables: Variables) -> list[Term]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from solver.check import violations
 from solver.plan import Plan
 from solver.problem import Problem, Slot, Task
+from solver.score import repair, slots_before
 from solver.solve import solve
 from tests.oracle import best_score, size_of
 from tests.problems import random_problem, tiny_problem
@@ -69,6 +70,8 @@ def test_tiny_problems_score_what_brute_force_scores(seed: int, objective: list[
 @given(SEEDS)
 def test_more_capacity_never_places_less(seed: int) -> None:
     problem = replace(small_problem(seed), objective=("placed",))
+    # Room that mends a broken start ends a term that comes before ``placed``.
+    assume(not repair(problem, slots_before(problem)))
     # A spread gang has to use a value that has become large enough, so more room can bind it.
     tasks = tuple(replace(task, spread_over=None) for task in problem.tasks)
     problem = replace(problem, tasks=tasks)

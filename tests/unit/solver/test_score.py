@@ -4,7 +4,7 @@ import pytest
 
 from solver.links import pair_cost
 from solver.problem import Device, Node, Problem, Request, Slot, Task
-from solver.score import score_slots
+from solver.score import repair, score_slots
 
 NODES = (
     Node(
@@ -89,3 +89,45 @@ def test_a_link_counts_from_either_end(
     first = Device(id="x", numa=numa[0], links={"y": kind} if kind else {})
     second = Device(id="y", numa=numa[1])
     assert pair_cost(first, second) == pair_cost(second, first) == cost
+
+
+def test_a_broken_start_comes_before_what_the_problem_names_and_an_unbroken_one_does_not() -> None:
+    crowd = tuple(Task(id=i, request=Request(cpu_milli=3000), placed=(at("b"),)) for i in "xy")
+    problem = Problem(version=1, nodes=NODES, tasks=crowd, objective=("placed",))
+    stay = {"x": (at("b"),), "y": (at("b"),)}
+    assert [(e.name, e.value) for e in score_slots(problem, stay)] == [("repair", 1), ("placed", 2)]
+    mended = {**stay, "y": (at("c"),)}
+    assert [e.value for e in score_slots(problem, mended)] == [0, 2]
+    alone = Problem(version=1, nodes=NODES, tasks=crowd[:1], objective=("placed",))
+    assert [e.name for e in score_slots(alone, {"x": (at("b"),)})] == ["placed"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "after", "broken"),
+    [
+        ((Task(id="t", request=Request(cpu_milli=4001)),), {"t": (at("b"),)}, 1),
+        ((Task(id="t", request=Request(cpu_milli=4001, disk_mib=1)),), {"t": (at("b"),)}, 2),
+        (
+            (Task(id="t", replicas=2, request=Request(gpus=1, gpu_milli=600)),),
+            {"t": (at("a", 0),) * 2},
+            1,
+        ),
+        ((Task(id="t", request=Request(gpus=2, gpu_memory_mib=1)),), {"t": (at("a", 0, 1),)}, 2),
+        ((Task(id="t", replicas=3),), {"t": (at("b"),)}, 1),
+        ((Task(id="t", replicas=3, min_replicas=1),), {"t": (at("b"),)}, 0),
+        ((Task(id="t", separate_from=("u",)), Task(id="u")), {"t": (at("b"),), "u": (at("b"),)}, 1),
+        ((Task(id="t", separate_from=("u",)), Task(id="u")), {"t": (at("b"),), "u": (at("c"),)}, 0),
+    ],
+)
+def test_repair_counts_broken_places(
+    tasks: tuple[Task, ...], after: dict[str, tuple[Slot, ...]], broken: int
+) -> None:
+    problem = Problem(version=1, nodes=NODES, tasks=tasks)
+    assert repair(problem, after) == broken
+
+
+def test_a_lost_device_is_broken_while_it_is_in_use_and_a_cordoned_node_is_not() -> None:
+    lost = Node(id="n", schedulable=False, devices=(Device(id="g0", healthy=False),))
+    problem = Problem(version=1, nodes=(lost,), tasks=(Task(id="t", request=Request(gpus=1)),))
+    assert repair(problem, {"t": (at("n", 0),)}) == 1
+    assert repair(problem, {}) == 0
