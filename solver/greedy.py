@@ -62,14 +62,7 @@ class _Builder:
         return {task: tuple(slots) for task, slots in self.occupancy.slots.items()}
 
     def grow(self, task: Task) -> bool:
-        """Places as many more replicas as fit, if that makes a whole gang; True when any was
-        placed.
-        """
-        if not accepts_growth(task, self.occupancy.count(task)):
-            return False
-        if task.fewest > 1 and most_replicas(self.problem, task) < task.fewest:
-            return False  # not even on an empty cluster: don't fill this one to find out
-        return any(place_gang(self.occupancy, task, nodes) for nodes in _node_sets(self, task))
+        return grow(self.occupancy, task)
 
     def preempt(self, task: Task) -> bool:
         """Makes room on the node where that costs least; True when the task is placed."""
@@ -158,16 +151,28 @@ class _Builder:
             self.touched.add(victim.id)
 
 
+def grow(occupancy: Occupancy, task: Task) -> bool:
+    """Places as many more replicas as fit, if that makes a whole gang; True when any was placed.
+
+    Nothing that runs is touched.
+    """
+    if not accepts_growth(task, occupancy.count(task)):
+        return False
+    if task.fewest > 1 and most_replicas(occupancy.problem, task) < task.fewest:
+        return False  # not even on an empty cluster: don't fill this one to find out
+    return any(place_gang(occupancy, task, nodes) for nodes in _node_sets(occupancy, task))
+
+
 def accepts_growth(task: Task, count: int) -> bool:
     """True for a task that waits, or runs as a whole gang with replicas to come."""
     return count == 0 or task.fewest <= count < task.replicas
 
 
-def _node_sets(builder: _Builder, task: Task) -> Iterator[tuple[Node, ...]]:
+def _node_sets(occupancy: Occupancy, task: Task) -> Iterator[tuple[Node, ...]]:
     """The sets of nodes that the whole gang may be placed in, best first."""
-    nodes = builder.problem.nodes
+    nodes = occupancy.problem.nodes
     if task.pack_within is not None:
-        yield from packing_sets(builder.occupancy, task)
+        yield from packing_sets(occupancy, task)
         return
     if task.fewest > 1 and task.spread_over is None:  # a gang in one domain beats one over several
         for domain in sorted({name for node in nodes for name in node.domains}):
