@@ -211,6 +211,9 @@ def _spread(variables: Variables, group: Group, domain: str) -> LinearExprT:
         values[own_value_of(variables.layout.problem.nodes[i], domain)].append(i)
     used: list[IntVar] = []
     for inside in values.values():
+        if domain == NODE_DOMAIN and variables.layout.copies[inside[0]] > 1:
+            used.append(_nodes_for(variables, group, inside[0]))
+            continue
         if len(inside) == 1:
             used.append(variables.presence(group, inside[0]))
             continue
@@ -221,6 +224,15 @@ def _spread(variables: Variables, group: Group, domain: str) -> LinearExprT:
     total = LinearExpr.sum(used)
     variables.model.add(total >= variables.runs[group.index])
     return total - variables.runs[group.index]
+
+
+def _nodes_for(variables: Variables, group: Group, node: int) -> IntVar:
+    """At least how many of the equal nodes that the node stands for the gang needs."""
+    copies = variables.layout.copies[node]
+    number = variables.model.new_int_var(0, copies, "")
+    here = variables.on[group.index, node]
+    variables.model.add(here <= variables.most_on_one(group, node) * number)
+    return number
 
 
 def _slot_cost(node: Node, slot: Slot) -> int:
@@ -250,7 +262,7 @@ def balance(variables: Variables) -> LinearExprT:
     domain = cp_model.Domain.from_values(sorted(loads | set(steps)))
     fullest = model.new_int_var_from_domain(domain, "")
     for i, node in enumerate(nodes):
-        size = len(node.devices)
+        size = len(node.devices) * variables.layout.copies[i]
         if size:
             used = LinearExpr.sum([in_use(variables, kind) for kind in variables.layout.classes[i]])
             model.add(100 * used <= size * fullest)
@@ -262,7 +274,8 @@ def balance(variables: Variables) -> LinearExprT:
 def _cpu_capacity(variables: Variables, node: int) -> int:
     """The node's CPU, cut where more makes no difference: ten times all that could run there."""
     most = sum(group.task.request.cpu_milli * group.most for group in variables.groups_on(node))
-    return max(1, min(variables.layout.problem.nodes[node].cpu_milli, 10 * most))
+    capacity = variables.layout.copies[node] * variables.layout.problem.nodes[node].cpu_milli
+    return max(1, min(capacity, 10 * most))
 
 
 def _most_cpu_percent(variables: Variables) -> int:
@@ -313,14 +326,21 @@ def power(variables: Variables) -> LinearExprT:
 
 
 def _nodes_in_use(variables: Variables) -> dict[int, IntVar]:
-    """(O6) Node -> a literal that is true where anything runs."""
+    """(O6) Node -> a literal that is true where anything runs; for merged nodes how many it takes
+    at least.
+    """
     found: dict[int, IntVar] = {}
-    for i in range(len(variables.layout.problem.nodes)):
+    layout, model = variables.layout, variables.model
+    for i, node in enumerate(layout.problem.nodes):
         groups = variables.groups_on(i)
         if not groups:
             continue
-        used = variables.model.new_bool_var("")
+        copies = layout.copies[i]
+        used = model.new_int_var(0, copies, "")
         for group in groups:
-            variables.model.add(variables.on[group.index, i] <= group.most * used)
+            model.add(variables.on[group.index, i] <= variables.most_on_one(group, i) * used)
+        if not any(kind.is_broken for kind in layout.classes[i]):
+            held = [in_use(variables, kind) for kind in layout.classes[i]]
+            model.add(LinearExpr.sum(held) <= len(node.devices) * used)
         found[i] = used
     return found

@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass
 
-from ortools.sat.python import cp_model
-
-from solver.cpsat.assignment import Answer, answer_from, hint_from
-from solver.cpsat.constraints import add_rules
-from solver.cpsat.layout import Layout
-from solver.cpsat.objective import Term, make_terms
-from solver.cpsat.preemption import justify_losses
-from solver.cpsat.variables import Variables, make_variables
-from solver.deadline import Deadline
+from solver.cpsat.assignment import Answer, answer_from
+from solver.cpsat.layout import Layout, lay_out
+from solver.cpsat.merging import merge_nodes
+from solver.cpsat.model import TermModel, Values, evaluate
+from solver.cpsat.objective import Term
+from solver.deadline import Deadline, OutOfTime
 from solver.greedy import extend
 from solver.problem import Budget, Slot
 
 RESERVE_SECONDS = 0.3
 """What each later term is left at least; about what presolving one takes, twice."""
+MERGED_RATIO = 0.5
+"""How much of a term's time goes to its bound on merged nodes at most."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,12 @@ class Outcome:
 
 
 class ExactModel:
-    """The CP-SAT model of a layout, with the search over its terms."""
+    """The CP-SAT model of a layout, and that of its merged nodes, with the search over terms."""
 
     def __init__(self, layout: Layout, budget: Budget, deadline: Deadline) -> None:
+        self.layout = layout
         self.budget = budget
         self.deadline = deadline
-        self.model = cp_model.CpModel()
-        self.variables: Variables = make_variables(layout, self.model, deadline)
-        add_rules(self.variables, deadline)
-        justify_losses(self.variables)
-        self.terms: tuple[Term, ...] = make_terms(self.variables)
 
     def solve(self, quick: Answer, free_bounds: tuple[int, ...]) -> Outcome | None:
         """Improves on the quick answer term by term. None if not even that could be loaded in time.
@@ -45,107 +40,75 @@ class ExactModel:
         that is found while earlier terms are held fixed holds for the problem only if those are
         proven.
         """
-        values = self._complete(quick)
+        try:
+            named = TermModel(self.layout, self.budget, self.deadline)
+            merged = self._merged()
+        except OutOfTime:
+            return None
+        values = named.complete(quick)
         if values is None:
             return None
         bounds: list[int] = []
-        intact = True
-        for term, free, later in zip(
-            self.terms, free_bounds, range(len(self.terms) - 1, -1, -1), strict=True
-        ):
-            found, bound = self._improve(term, free, values, later)
-            values = found
-            bounds.append(bound if intact else free)
-            at_hand = _evaluate(term, values)
-            intact = intact and bound == at_hand
-            self._hold(term, at_hand)
-            if term.name.is_maximised and later and self.terms[-later].name.is_maximised:
-                values = self._extend(values)
-        answer = answer_from(self.variables, lambda variable: values[variable.index])
+        is_proven = True
+        for i, (term, free) in enumerate(zip(named.terms, free_bounds, strict=True)):
+            later = len(named.terms) - 1 - i
+            # A hard term leaves the later ones enough for a first improvement, but at most half.
+            left = self.deadline.left()
+            seconds = max(left / 2, left - RESERVE_SECONDS * later)
+            bound = free
+            if merged is not None and is_proven:
+                at_hand = evaluate(term, values)
+                bound = _bound_merged(merged, i, at_hand, free, MERGED_RATIO * seconds)
+                seconds -= left - self.deadline.left()
+                if bound != free:
+                    named.limit(term, bound)
+            values, bound = _improve(named, term, values, bound, seconds)
+            bounds.append(bound if is_proven else free)
+            at_hand = evaluate(term, values)
+            is_proven = is_proven and bound == at_hand
+            named.hold(term, at_hand, is_best=is_proven)
+            if merged is not None and is_proven:
+                merged.hold(merged.terms[i], at_hand, is_best=True)
+            if term.name.is_maximised and later and named.terms[i + 1].name.is_maximised:
+                values = self._extend(named, values)
+        answer = answer_from(named.variables, lambda variable: values[variable.index])
         return Outcome(answer=answer, bounds=tuple(bounds))
 
-    def _extend(self, values: list[int]) -> list[int]:
-        """The solution with lower priority levels filled in: a level is blind to those below it."""
-        problem = self.variables.layout.problem
-        answer = answer_from(self.variables, lambda variable: values[variable.index])
-        return self._complete(extend(problem, answer)) or values
-
-    def _complete(self, quick: Answer) -> list[int] | None:
-        """Values of all variables, the auxiliary ones too, at the quick answer.
-
-        A hint that leaves variables open is often lost; fixing the decisions and solving the rest
-        costs milliseconds.
-        """
-        self.model.clear_hints()
-        for variable, value in hint_from(self.variables, quick):
-            self.model.add_hint(variable, value)
-        solver = self._solver(self.deadline.left())
-        solver.parameters.fix_variables_to_their_hinted_value = True
-        return self._run(solver)
-
-    def _improve(
-        self, term: Term, free: int, values: list[int], later: int
-    ) -> tuple[list[int], int]:
-        """The best values found for the term and a bound on it, with all earlier terms held."""
-        seconds = self.deadline.left()
-        if _evaluate(term, values) == free or seconds <= 0:
-            return values, free
-        self._hint(values)
-        if term.name.is_maximised:
-            self.model.maximize(term.expression)
-        else:
-            self.model.minimize(term.expression)
-        # A hard term leaves the later ones enough for a first improvement, but at most half.
-        solver = self._solver(max(seconds / 2, seconds - RESERVE_SECONDS * later))
-        found = self._run(solver)
-        self.model.clear_objective()
+    def _merged(self) -> TermModel | None:
+        """The model with equal nodes as one; None where no two nodes are equal."""
+        found = merge_nodes(self.layout.problem)
         if found is None:
-            return values, free  # the back end's bound is void when its status is unknown
-        bound = round(solver.best_objective_bound)
-        return found, min(bound, free) if term.name.is_maximised else max(bound, free)
+            return None
+        problem, copies = found
+        layout = lay_out(problem, self.layout.size, self.deadline, copies)
+        return None if layout is None else TermModel(layout, self.budget, self.deadline)
 
-    def _run(self, solver: cp_model.CpSolver) -> list[int] | None:
-        status = solver.solve(self.model)
-        response = solver.response_proto
-        self.deadline.charge(
-            wall_seconds=response.wall_time, deterministic_seconds=response.deterministic_time
-        )
-        solved = status in {cp_model.OPTIMAL, cp_model.FEASIBLE}
-        return list(response.solution) if solved else None
-
-    def _solver(self, seconds: float) -> cp_model.CpSolver:
-        solver = cp_model.CpSolver()
-        parameters = solver.parameters
-        parameters.random_seed = self.budget.seed
-        # Of CP-SAT's searches the one with the full linear relaxation proves these models soonest,
-        # alone on one worker as well as beside others (measured on 14 models that the default left
-        # open in 6 s).
-        parameters.subsolvers.append("max_lp")
-        # Probing costs a tenth of a second a term here and finds next to nothing.
-        parameters.cp_model_probing_level = 0
-        if self.budget.deterministic:
-            parameters.num_workers = 1
-            parameters.max_deterministic_time = seconds
-        else:
-            parameters.num_workers = self.budget.workers
-            parameters.max_time_in_seconds = seconds
-        return solver
-
-    def _hint(self, values: list[int]) -> None:
-        self.model.clear_hints()
-        for i, value in enumerate(values):
-            self.model.add_hint(self.model.get_int_var_from_proto_index(i), value)
-
-    def _hold(self, term: Term, value: int) -> None:
-        if term.name.is_maximised:
-            self.model.add(term.expression >= value)
-        else:
-            self.model.add(term.expression <= value)
+    def _extend(self, named: TermModel, values: Values) -> Values:
+        """The solution with lower priority levels filled in: a level is blind to those below it."""
+        answer = answer_from(named.variables, lambda variable: values[variable.index])
+        return named.complete(extend(self.layout.problem, answer)) or values
 
 
-def _evaluate(term: Term, values: list[int]) -> int:
-    flat = cp_model.FlatIntExpr(cp_model.LinearExpr.sum([term.expression]))
-    return flat.offset + sum(
-        coefficient * values[variable.index]
-        for variable, coefficient in zip(flat.vars, flat.coeffs, strict=True)
-    )
+def _bound_merged(merged: TermModel, i: int, at_hand: int, free: int, seconds: float) -> int:
+    """The better of the free bound and of what the term reaches at most on merged nodes."""
+    if at_hand == free or seconds <= 0:
+        return free
+    term = merged.terms[i]
+    merged.hold(term, at_hand)
+    return _tighter(term, free, merged.improve(term, None, seconds).bound)
+
+
+def _improve(
+    model: TermModel, term: Term, values: Values, bound: int, seconds: float
+) -> tuple[Values, int]:
+    """The best values found for the term and a bound on it, with all earlier terms held."""
+    if evaluate(term, values) == bound or seconds <= 0:
+        return values, bound
+    found = model.improve(term, values, seconds)
+    return found.values or values, _tighter(term, bound, found.bound)
+
+
+def _tighter(term: Term, bound: int, other: int | None) -> int:
+    if other is None:
+        return bound
+    return min(bound, other) if term.name.is_maximised else max(bound, other)

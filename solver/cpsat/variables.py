@@ -1,7 +1,7 @@
 """The decisions: which running replicas stay, and how many new ones go where in which pattern."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExprT
@@ -59,15 +59,16 @@ class Variables:
 
     def most_on(self, group: Group, node: int) -> int:
         """The most replicas of the group that the node could ever hold."""
+        if group.task.pack_within == NODE_DOMAIN:
+            return self.most_on_one(group, node)
+        return min(group.most, self.layout.copies[node] * self.most_on_one(group, node))
+
+    def most_on_one(self, group: Group, node: int) -> int:
+        """The most of them that one of the nodes could hold for which a merged node stands."""
         key = (group.index, node)
         if key not in self.most:
-            room = room_of_empty_node(group.task, self.layout.problem.nodes[node])
-            if group.task.pack_within != NODE_DOMAIN:
-                room *= self.layout.copies[node]
-            if (
-                not group.is_gang
-            ):  # the room is counted for one task, and the group may hold several
-                room = group.most if room else 0
+            task = replace(group.task, replicas=group.most, min_replicas=1)
+            room = room_of_empty_node(task, self.layout.problem.nodes[node])
             self.most[key] = min(group.most, room + self.layout.placed_on(group, node))
         return self.most[key]
 

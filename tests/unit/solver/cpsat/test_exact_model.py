@@ -8,7 +8,7 @@ from solver.check import slot_violations
 from solver.cpsat import layout
 from solver.cpsat.assignment import answer_from
 from solver.cpsat.layout import lay_out
-from solver.cpsat.search import ExactModel
+from solver.cpsat.model import TermModel
 from solver.deadline import Deadline
 from solver.greedy import Answer, place_quickly
 from solver.problem import Budget, Problem
@@ -23,8 +23,8 @@ def there_and_back(problem: Problem, answer: Answer) -> dict[str, object]:
     """The answer, loaded into the model and read out of it again."""
     found = lay_out(problem, 20_000)
     assert found is not None
-    model = ExactModel(found, DETERMINISTIC, Deadline(DETERMINISTIC, None))
-    values = model._complete(answer)
+    model = TermModel(found, DETERMINISTIC, Deadline(DETERMINISTIC, None))
+    values = model.complete(answer)
     assert values is not None
     return answer_from(model.variables, lambda variable: values[variable.index])
 
