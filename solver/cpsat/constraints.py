@@ -5,13 +5,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import pairwise
 
 from ortools.sat.python import cp_model
 from ortools.sat.python.cp_model import IntVar, LinearExpr, LiteralT
 
 from solver.cpsat.fillings import share_of
-from solver.cpsat.layout import POOL, DeviceClass, Group, twins
+from solver.cpsat.layout import POOL, DeviceClass, Group
 from solver.cpsat.variables import Variables
 from solver.deadline import Deadline
 from solver.eligibility import (
@@ -26,7 +25,7 @@ from solver.problem import WHOLE_DEVICE_MILLI, Queue, Request
 
 
 def add_rules(variables: Variables, deadline: Deadline) -> None:
-    """Every rule, and the orders that break symmetry."""
+    """Every rule, one family after the other."""
     for family in (
         limit_devices,
         limit_shares,
@@ -40,9 +39,6 @@ def add_rules(variables: Variables, deadline: Deadline) -> None:
         limit_queues,
         keep_unpreemptible,
         limit_moves,
-        tighten_shares,
-        order_bins,
-        order_twins,
     ):
         deadline.enforce()
         family(variables)
@@ -74,10 +70,10 @@ def load_of(variables: Variables, kind: DeviceClass, b: int, quantity: str) -> L
     """What the shares in a bin of the class need of each device: ``gpu_milli`` or
     ``gpu_memory_mib``.
     """
-    return _in_bin(variables, kind, b, lambda request: getattr(request, quantity))
+    return sum_in_bin(variables, kind, b, lambda request: getattr(request, quantity))
 
 
-def _in_bin(
+def sum_in_bin(
     variables: Variables, kind: DeviceClass, b: int, size: Callable[[Request], int]
 ) -> LinearExpr:
     """The sum of ``size`` over the shares in a bin of the class."""
@@ -177,7 +173,7 @@ def fill_devices(variables: Variables) -> None:
     for (node, index), ways in variables.layout.fillings.items():
         kind = variables.layout.classes[node][index]
         for share in sorted({share for filling in ways for share, _ in filling}):
-            held = _in_bin(variables, kind, POOL, lambda r, s=share: int(share_of(r) == s))
+            held = sum_in_bin(variables, kind, POOL, lambda r, s=share: int(share_of(r) == s))
             counts = [dict(filling).get(share, 0) for filling in ways]
             room = LinearExpr.weighted_sum(list(variables.filled[node, index]), counts)
             variables.model.add(held <= room)
@@ -440,53 +436,3 @@ def limit_moves(variables: Variables) -> None:
         return
     touched = [variables.touched[task] for task in variables.stays]
     variables.model.add(LinearExpr.sum(touched) <= most)
-
-
-def tighten_shares(variables: Variables) -> None:
-    """Rounded shares fit too: of those above a k-th of a device, fewer than k share it.
-
-    The dual feasible functions of Fekete and Schepers (Mathematical Programming 91, 2001), for k up
-    to 4. They cut off the half-used devices with which a linear relaxation would look better than
-    any packing.
-    """
-    for (node, index, b), is_open in variables.open.items():
-        kind = variables.layout.classes[node][index]
-        if kind.is_broken:
-            continue
-        shares = {
-            group.task.request.gpu_milli
-            for group in variables.groups_on(node)
-            if group.task.request.is_share
-        }
-        for k in range(1, 5):
-            if all(_round_share(s, k) * WHOLE_DEVICE_MILLI <= s * k * (k + 1) for s in shares):
-                continue
-            rounded = _in_bin(
-                variables, kind, b, lambda request, k=k: _round_share(request.gpu_milli, k)
-            )
-            variables.model.add(rounded <= k * (k + 1) * is_open)
-
-
-def _round_share(gpu_milli: int, k: int) -> int:
-    """k (k+1) times the dual feasible function of the share."""
-    steps, rest = divmod((k + 1) * gpu_milli, WHOLE_DEVICE_MILLI)
-    return steps * (k if rest == 0 else k + 1)
-
-
-def order_bins(variables: Variables) -> None:
-    """Of interchangeable shared devices the fuller comes first: one order instead of all."""
-    for of_node in variables.layout.classes:
-        for kind in of_node:
-            bins = variables.layout.bins[kind.node, kind.index]
-            for b in range(1, bins):
-                fuller = load_of(variables, kind, b - 1, "gpu_milli")
-                variables.model.add(load_of(variables, kind, b, "gpu_milli") <= fuller)
-                earlier = variables.open[kind.node, kind.index, b - 1]
-                variables.model.add_implication(variables.open[kind.node, kind.index, b], earlier)
-
-
-def order_twins(variables: Variables) -> None:
-    """Of gangs that differ only in their ids, those that come first run with no fewer replicas."""
-    for alike in twins(variables.layout):
-        for first, second in pairwise(alike):
-            variables.model.add(variables.count[first.index] >= variables.count[second.index])

@@ -11,6 +11,7 @@ from solver.cpsat.constraints import add_rules
 from solver.cpsat.layout import Layout
 from solver.cpsat.objective import Term, make_terms
 from solver.cpsat.preemption import justify_losses
+from solver.cpsat.tightening import tighten
 from solver.cpsat.variables import Variables, make_variables
 from solver.deadline import Deadline
 from solver.objective import TermName
@@ -40,6 +41,7 @@ class TermModel:
         self.model = cp_model.CpModel()
         self.variables: Variables = make_variables(layout, self.model, deadline)
         add_rules(self.variables, deadline)
+        tighten(self.variables, deadline)
         justify_losses(self.variables)
         deadline.enforce()
         self.terms: tuple[Term, ...] = make_terms(self.variables)
