@@ -13,15 +13,20 @@ from solver.eligibility import Value, accepts, own_value_of, spread_rooms, value
 from solver.objective import NODE_DOMAIN
 from solver.occupancy import Occupancy, Seen, occupied
 from solver.problem import Node, Problem, Slot, Task
-from solver.score import slots_before
+from solver.score import is_touched, slots_before
 
 Answer = dict[str, tuple[Slot, ...]]
 """Task id -> the slots of its running replicas."""
 
 
-def place_quickly(problem: Problem) -> Answer:
-    """Slots for as many tasks as the rules and best fit allow. Never breaks a rule that holds."""
-    builder = _Builder(problem, slots_before(problem))
+def place_quickly(problem: Problem, start: Answer | None = None) -> Answer:
+    """Slots for as many tasks as the rules and best fit allow. Never breaks a rule that holds.
+
+    ``start`` is what runs, with some of it moved already (repair.py); those tasks stay there.
+    """
+    builder = _Builder(problem, slots_before(problem) if start is None else start)
+    if start is not None:
+        builder.touched |= {t.id for t in problem.tasks if is_touched(t, start.get(t.id, ()))}
     for task in in_order(problem.tasks):
         if not builder.grow(task) and builder.occupancy.count(task) == 0:
             builder.preempt(task)

@@ -11,6 +11,7 @@ from solver.greedy import Answer, place_quickly
 from solver.objective import TermName
 from solver.plan import ObjectiveTerm, Placement, Plan, Stats, Status, relative_gap
 from solver.problem import Problem, Task
+from solver.repair import mended
 from solver.replay import digest
 from solver.score import is_touched, score_slots, slots_before
 from solver.steps import order_steps
@@ -40,7 +41,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     byte.
     """
     deadline = Deadline(problem.budget, clock)
-    quick = _checked(problem, place_quickly(problem)) or slots_before(problem)
+    quick = _checked(problem, place_quickly(problem, mended(problem))) or slots_before(problem)
     quick_seconds = deadline.spent()
     free = free_bounds(problem)
     exact = _search(problem, quick, free, deadline)
