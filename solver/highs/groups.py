@@ -1,0 +1,107 @@
+"""Classes of tasks, merged to groups that are few enough for the linear program.
+
+The program only proposes prices, so a group may stand for its tasks by their mean: nothing that is
+rounded here can make a bound wrong.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from solver.arrays import Ints
+from solver.highs.classes import numbered
+from solver.highs.patterns import grouped, patterns
+from solver.highs.prices import Ledger
+from solver.problem import WHOLE_DEVICE_MILLI
+
+Floats = npt.NDArray[np.float64]
+
+MOST_GROUPS = 400
+"""More classes than this are merged."""
+MOST_PATTERNS = 40_000
+"""Patterns times classes of devices."""
+MOST_SIZES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """G groups of classes of tasks, for the program: rows of equal eligibility, near in need."""
+
+    group: Ints
+    """[classes] -1 for those without any room."""
+    need: Floats
+    """[G, K] mean, in units."""
+    weight: Floats
+    memory: Floats
+    """[G] mean, in units."""
+    most: Floats
+    fewest: Floats
+    """[G] replicas."""
+    first: Ints
+    """[G] one class of each group."""
+
+
+def size_row(sizes: list[int], milli: Ints) -> Ints:
+    """Index of the group of sizes (their smallest, falling) that holds a share of so many milli."""
+    rising = np.array(sizes[::-1], dtype=np.int64)
+    return len(rising) - np.searchsorted(rising, milli, side="right")
+
+
+def sizes_of(ledger: Ledger) -> list[int]:
+    """Smallest size of each group of shares, falling; as many groups as the patterns allow."""
+    rows = np.flatnonzero(ledger.is_share & ledger.has_room)
+    if not len(rows):
+        return []
+    count = np.bincount(
+        ledger.milli[rows], weights=[float(ledger.demand.most[c]) for c in rows.tolist()]
+    )
+    sizes = np.flatnonzero(np.bincount(ledger.milli[rows]) > 0)
+    classes = max(1, len(ledger.cluster.at))
+    for groups in range(min(MOST_SIZES, len(sizes)), 0, -1):
+        chosen = grouped(sizes, count[sizes], groups)
+        if patterns(chosen, WHOLE_DEVICE_MILLI, MOST_PATTERNS // classes) is not None:
+            return chosen
+    return [int(sizes[0])]
+
+
+def groups_of(ledger: Ledger, sizes: list[int]) -> Groups:
+    demand = ledger.demand
+    rows = np.flatnonzero(ledger.has_room)
+    most = np.array([demand.most[c] for c in rows.tolist()], dtype=np.float64)
+    fewest = np.array([demand.fewest[c] for c in rows.tolist()], dtype=np.float64)
+    size = np.where(ledger.is_share[rows], size_row(sizes, ledger.milli[rows]), -1)
+    where, _ = numbered(np.column_stack([ledger.on_nodes[rows], ledger.on_devices[rows]]))
+    key = [demand.level[rows], where, ledger.gpus[rows], size, demand.limit_need[rows]]
+    need = ledger.need[rows]
+    fraction, exponent = np.frexp(need.astype(np.float64))
+    fine = [
+        [need, ledger.weight[rows], ledger.memory[rows]],
+        *[[exponent * b + np.floor(2 * b * fraction).astype(np.int64)] for b in (8, 4, 2, 1)],
+        [],
+    ]
+    number, first = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for extra in fine:
+        number, first = numbered(np.column_stack([*key, *extra]))
+        if len(first) <= MOST_GROUPS:
+            break
+    total = _sums(number, most, len(first))
+    share = most / np.maximum(total, 1e-9)[number]
+    group = np.full(len(ledger.has_room), -1, dtype=np.int64)
+    group[rows] = number
+    return Groups(
+        group=group,
+        need=np.column_stack(
+            [_sums(number, need[:, k] * share, len(first)) for k in range(need.shape[1])]
+        ),
+        weight=_sums(number, ledger.weight[rows] * share, len(first)),
+        memory=_sums(number, ledger.memory[rows] * share, len(first)),
+        most=total,
+        fewest=_sums(number, fewest, len(first)),
+        first=rows[first],
+    )
+
+
+def _sums(number: Ints, values: Floats, length: int) -> Floats:
+    """The sum of the values of each number."""
+    return np.bincount(number, weights=values, minlength=length).astype(np.float64)
