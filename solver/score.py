@@ -107,27 +107,30 @@ def repair(problem: Problem, after: Slots) -> int:
 
 def broken_places(problem: Problem, after: Slots) -> int:
     """The part of (O0) that only tasks which leave a node or device can mend."""
-    use: Counter[tuple[str, str, str]] = Counter()
-    nodes_of: defaultdict[str, set[str]] = defaultdict(set)
     tasks = {task.id: task for task in problem.tasks}
+    free = {
+        (node.id, name): getattr(node, name) for node in problem.nodes for name in NODE_DIMENSIONS
+    }
+    milli: Counter[tuple[str, str]] = Counter()
+    memory_mib: Counter[tuple[str, str]] = Counter()
+    nodes_of: defaultdict[str, set[str]] = defaultdict(set)
     for task_id, slots in after.items():
         request = tasks[task_id].request
+        needs = [(name, need) for name in NODE_DIMENSIONS if (need := getattr(request, name))]
         for slot in slots:
             nodes_of[task_id].add(slot.node)
-            for dimension in NODE_DIMENSIONS:
-                use[slot.node, "", dimension] += getattr(request, dimension)
+            for name, need in needs:
+                free[slot.node, name] -= need
             for device in slot.devices:
-                use[slot.node, device, "gpu_milli"] += request.gpu_milli
-                use[slot.node, device, "gpu_memory_mib"] += request.gpu_memory_mib
-    broken = 0
+                milli[slot.node, device] += request.gpu_milli
+                memory_mib[slot.node, device] += request.gpu_memory_mib
+    broken = sum(left < 0 for left in free.values())
     for node in problem.nodes:
-        for dimension in NODE_DIMENSIONS:
-            broken += use[node.id, "", dimension] > getattr(node, dimension)
         for device in node.devices:
-            milli = use[node.id, device.id, "gpu_milli"]
-            broken += milli > WHOLE_DEVICE_MILLI
-            broken += milli > 0 and not device.healthy
-            broken += use[node.id, device.id, "gpu_memory_mib"] > device.memory_mib
+            if held := milli[node.id, device.id]:
+                broken += held > WHOLE_DEVICE_MILLI
+                broken += not device.healthy
+                broken += memory_mib[node.id, device.id] > device.memory_mib
     pairs = {
         (min(task.id, other), max(task.id, other))
         for task in problem.tasks
