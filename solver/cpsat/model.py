@@ -109,9 +109,12 @@ class TermModel:
         offset, factors = _flat(total)
         devices = {i: f for i, f in factors.items() if f and f % WHOLE_DEVICE_MILLI == 0}
         rest = {i: f for i, f in factors.items() if f % WHOLE_DEVICE_MILLI}
-        most = sum(len(node.devices) for node in self.variables.layout.problem.nodes)
+        problem = self.variables.layout.problem
+        most = sum(len(node.devices) for node in problem.nodes)
         most *= max(self.variables.layout.copies, default=1)
-        in_use = self.model.new_int_var(0, most, "")
+        # Over-full devices, which several hold whole, make the count differ from their number.
+        extra = sum(len(slot.devices) for task in problem.tasks for slot in task.placed)
+        in_use = self.model.new_int_var(-extra, most + extra, "")
         self.model.add(WHOLE_DEVICE_MILLI * in_use == self._sum(devices))
         if values is not None:
             at_hand = sum(factor * values[i] for i, factor in devices.items())
