@@ -1,4 +1,4 @@
-"""``stowplan solve``, ``check`` and ``schema``: the solver on files, without a server.
+"""``stowplan solve``, ``check``, ``replay`` and ``schema``: the solver on files, without a server.
 
 Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``-`` reads stdin;
 without ``--out`` the JSON goes to stdout and nothing else does.
@@ -33,6 +33,7 @@ def register(cli: typer.Typer) -> None:
     """Adds the offline commands to the command line."""
     cli.command("solve")(solve_file)
     cli.command("check")(check_files)
+    cli.command("replay")(replay_trace)
     cli.command("schema")(print_schema)
 
 
@@ -81,6 +82,76 @@ def check_files(problem: Source, plan: Source, out: Out = None) -> None:
     _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def replay_trace(
+    nodes: Annotated[str, typer.Option(help="CSV: sn, cpu_milli, memory_mib, gpu, model.")],
+    tasks: Annotated[
+        str,
+        typer.Option(help="CSV: name, cpu_milli, memory_mib, num_gpu, gpu_milli, gpu_spec."),
+    ],
+    max_moves: Annotated[
+        int, typer.Option(min=0, help="Running tasks that may move for one arrival.")
+    ] = 0,
+    order: Annotated[str | None, typer.Option(help="Names of arriving tasks, one a line.")] = None,
+    shuffle: Annotated[int | None, typer.Option(help="Seed of a random order.")] = None,
+    inflate: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --shuffle: clones until so many times the GPUs are asked."),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Place the tasks of a trace one at a time, in the order in which they arrive."""
+    if order is not None and shuffle is not None:
+        _fail("--order and --shuffle are two orders; give one of them", EXIT_INVALID)
+    if inflate is not None and shuffle is None:
+        _fail("--inflate needs --shuffle: the clones come in a random order", EXIT_INVALID)
+    if [nodes, tasks, order].count("-") > 1:
+        _fail("only one of the files can be read from stdin", EXIT_INVALID)
+    traces = import_module("app.planning.traces")
+    faults: list[Fault] = []
+
+    def parsed(parse: Callable[..., Any], name: str, *more: Any) -> Any:
+        try:
+            return parse(traces.Source(name=name, data=_read(name)), *more)
+        except traces.InvalidTrace as error:
+            faults.extend(error.faults)
+            return ()
+
+    cluster = parsed(traces.parse_nodes, nodes)
+    arrivals = parsed(traces.parse_tasks, tasks)
+    if order is not None and not faults:  # names mean nothing beside a list that isn't one
+        arrivals = parsed(traces.parse_order, order, arrivals)
+    if shuffle is not None and not faults:
+        try:
+            arrivals = traces.shuffled(arrivals, cluster, seed=shuffle, inflate=inflate or 0.0)
+        except traces.InvalidTrace as error:
+            faults.extend(error.faults)
+    if faults:
+        _list_faults("trace", tuple(faults))
+        raise typer.Exit(EXIT_INVALID)
+    report = _server_module("app.planning.arrivals").replay(
+        cluster,
+        arrivals,
+        max_moves=max_moves,
+        clock=time.perf_counter,
+        tell=_progress(len(arrivals)),
+    )
+    _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """Shows on a terminal how far a replay is; says nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda _: None
+
+    def tell(index: int) -> None:
+        if index % 100 == 0 or index + 1 == total:
+            end = "\n" if index + 1 == total else ""
+            sys.stderr.write(f"\r{index + 1} of {total} arrivals{end}")
+            sys.stderr.flush()
+
+    return tell
 
 
 def print_schema(

@@ -105,3 +105,72 @@ def test_without_the_server_extra_the_message_says_what_to_install(
         offline._server_module("a_package_that_is_not_installed")
     assert caught.value.exit_code == 1
     assert "stowplan[server]" in capsys.readouterr().err
+
+
+NODES = "sn,cpu_milli,memory_mib,gpu,model\nn1,32000,65536,2,T4\n"
+TASKS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\na,1000,1024,1,460\nb,1000,1024,1,540\n"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> dict[str, str]:
+    files = {"nodes": NODES, "tasks": TASKS, "order": "b\na\na\n"}
+    for name, text in files.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    return {name: str(tmp_path / f"{name}.csv") for name in files}
+
+
+def test_a_replay_writes_json_to_stdout_and_nothing_else(
+    cli: typer.Typer, trace: dict[str, str]
+) -> None:
+    command = ["replay", "--nodes", trace["nodes"], "--tasks", trace["tasks"], "--max-moves", "0"]
+    result = CliRunner().invoke(cli, [*command, "--order", trace["order"]])
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = json.loads(result.stdout)
+    assert set(report) == {
+        "placements",
+        "allocated_gpu_milli",
+        "gpu_capacity_milli",
+        "moves",
+        "decision_seconds",
+    }
+    assert [(p["task"], p["index"], p["node"]) for p in report["placements"]] == [
+        ("b", 0, "n1"),
+        ("a", 1, "n1"),
+        ("a", 2, "n1"),
+    ]
+    assert set(report["decision_seconds"]) == {"mean", "p50", "p99", "max"}
+
+
+def test_a_shuffled_replay_is_the_same_for_the_same_seed(
+    cli: typer.Typer, trace: dict[str, str]
+) -> None:
+    command = ["replay", "--nodes", trace["nodes"], "--tasks", "-", "--max-moves", "1"]
+    command += ["--shuffle", "7", "--inflate", "1.3"]
+    results = [CliRunner().invoke(cli, command, input=TASKS) for _ in range(2)]
+    assert [result.exit_code for result in results] == [0, 0]
+    first, second = (json.loads(result.stdout)["placements"] for result in results)
+    assert first == second
+    assert len(first) > 2
+
+
+def test_every_fault_of_a_trace_is_on_stderr(cli: typer.Typer, trace: dict[str, str]) -> None:
+    Path(trace["nodes"]).write_text(NODES + "n2,-1,1,1,T4\n")
+    Path(trace["tasks"]).write_text(TASKS.replace("460", "half"))
+    command = ["replay", "--nodes", trace["nodes"], "--tasks", trace["tasks"], "--max-moves", "0"]
+    result = CliRunner().invoke(cli, command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f'{trace["nodes"]}, line 3, column cpu_milli: has to be at least 0 (found "-1")' in (
+        result.stderr
+    )
+    assert f"{trace['tasks']}, line 2, column gpu_milli: has to be an integer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--order", "x", "--shuffle", "1"], ["--inflate", "1.3"], ["--max-moves", "-1"]]
+)
+def test_orders_that_contradict_each_other_are_refused(
+    cli: typer.Typer, trace: dict[str, str], options: list[str]
+) -> None:
+    command = ["replay", "--nodes", trace["nodes"], "--tasks", trace["tasks"], *options]
+    result = CliRunner().invoke(cli, command)
+    assert (result.exit_code, result.stdout) == (2, "")
