@@ -13,22 +13,22 @@ from solver.links import pair_cost
 from solver.problem import Node, Problem
 
 
-def merge_nodes(problem: Problem) -> tuple[Problem, tuple[int, ...]] | None:
-    """The problem with one of each kind of node, and how many nodes each of them stands for.
+def merge_nodes(problem: Problem) -> tuple[Problem, tuple[tuple[int, ...], ...]] | None:
+    """The problem with one of each kind of node, and the indices of the nodes that each stands for.
 
     A node on which something runs stays alone. None when no two nodes are equal.
     """
     used = {slot.node for task in problem.tasks for slot in task.placed}
     labels = sorted({label for task in problem.tasks for label in task.node_selector})
     domains = _domains_that_count(problem)
-    alike: dict[object, list[Node]] = defaultdict(list)
-    for node in problem.nodes:
+    alike: dict[object, list[int]] = defaultdict(list)
+    for i, node in enumerate(problem.nodes):
         key = node.id if node.id in used else _make(node, labels, domains)
-        alike[key].append(node)
+        alike[key].append(i)
     if len(alike) == len(problem.nodes):
         return None
-    nodes = tuple(members[0] for members in alike.values())
-    return replace(problem, nodes=nodes), tuple(len(members) for members in alike.values())
+    nodes = tuple(problem.nodes[members[0]] for members in alike.values())
+    return replace(problem, nodes=nodes), tuple(map(tuple, alike.values()))
 
 
 def _domains_that_count(problem: Problem) -> list[str]:

@@ -1,6 +1,7 @@
 """The CP-SAT model of a layout, and its search for one term at a time."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
@@ -61,10 +62,23 @@ class TermModel:
         solver.parameters.fix_variables_to_their_hinted_value = True
         return self._run(solver)
 
+    def follow(
+        self, term: Term, sums: Iterable[tuple[LinearExprT, int]], seconds: float
+    ) -> Values | None:
+        """The best values found at which none of these sums is more than what it may be."""
+        whole = self.model
+        self.model = whole.clone()
+        try:
+            for total, most in sums:
+                self.model.add(total <= most)
+            return self.improve(term, None, seconds).values
+        finally:
+            self.model = whole
+
     def improve(self, term: Term, values: Values | None, seconds: float) -> Found:
         """Searches on from these values, if there are any, with all that is held."""
-        objective = self._objective(term, values)
         self.model.clear_hints()
+        objective = self._objective(term, values)
         for i, value in enumerate(values or ()):
             self.model.add_hint(self.model.get_int_var_from_proto_index(i), value)
         if term.name.is_maximised:
@@ -118,7 +132,7 @@ class TermModel:
         self.model.add(WHOLE_DEVICE_MILLI * in_use == self._sum(devices))
         if values is not None:
             at_hand = sum(factor * values[i] for i, factor in devices.items())
-            values.append(at_hand // WHOLE_DEVICE_MILLI)
+            self.model.add_hint(in_use, at_hand // WHOLE_DEVICE_MILLI)
         fixed = offset - sum(self._placed.values())
         return WHOLE_DEVICE_MILLI * in_use + self._sum(rest) + fixed
 
@@ -154,9 +168,9 @@ class TermModel:
         return solver
 
 
-def evaluate(term: Term, values: Values) -> int:
-    """What the term is worth at these values."""
-    offset, factors = _flat(LinearExpr.sum([term.expression]))
+def evaluate(expression: LinearExprT, values: Values) -> int:
+    """What the expression is worth at these values."""
+    offset, factors = _flat(LinearExpr.sum([expression]))
     return offset + sum(factor * values[i] for i, factor in factors.items())
 
 
