@@ -15,7 +15,10 @@ from solver.score import is_touched, score_slots
 MOST_TOGETHER = 8
 """Tasks that go back at once, each to a place that the next one frees."""
 MOST_CHECKED = 400_000
-"""Tasks and nodes looked at by full checks, over all: a second or two, without a deadline too."""
+"""Tasks and nodes looked at by full checks, over all: seconds at most, without a deadline too."""
+QUICKLY_CHECKED = 2_000
+"""Tasks and nodes of a problem that is checked in milliseconds, for which there is always time."""
+ALLOWANCE_SECONDS = 0.1
 
 
 def put_back(problem: Problem, answer: Answer, deadline: Deadline | None = None) -> Answer:
@@ -33,7 +36,9 @@ class _Restorer:
         self.problem = problem
         self.answer = answer
         self.deadline = deadline
-        self.checks_left = max(4, MOST_CHECKED // (1 + len(problem.tasks) + len(problem.nodes)))
+        size = 1 + len(problem.tasks) + len(problem.nodes)
+        self.checks_left = MOST_CHECKED // size
+        self.allowance_seconds = ALLOWANCE_SECONDS if size <= QUICKLY_CHECKED else 0.0
         self.worth: tuple[int, ...] | None = None
 
     def restore(self) -> bool:
@@ -127,7 +132,10 @@ class _Restorer:
 
     def _accept(self, back: list[list[Task]]) -> bool:
         """Takes all of it if that is right and no worse, else each half that is; True for any."""
-        if self.checks_left <= 0 or (self.deadline is not None and self.deadline.left() <= 0):
+        if self.checks_left <= 0 or (
+            self.deadline is not None
+            and self.deadline.is_over(allowance_seconds=self.allowance_seconds)
+        ):
             return False
         self.checks_left -= 1
         trial = dict(self.answer)

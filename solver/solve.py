@@ -13,6 +13,7 @@ from solver.plan import ObjectiveTerm, Placement, Plan, Stats, Status, relative_
 from solver.problem import Problem, Task
 from solver.repair import mended
 from solver.replay import digest
+from solver.restore import put_back
 from solver.score import is_touched, score_slots, slots_before
 from solver.steps import order_steps
 
@@ -46,6 +47,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     free = free_bounds(problem)
     exact = _search(problem, quick, free, deadline)
     answer, bounds, searched = exact or (quick, free, False)
+    answer = put_back(problem, answer, deadline)
     terms = _terms(problem, answer, bounds)
     return Plan(
         version=1,

@@ -5,11 +5,12 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solver.check import slot_violations
+from solver.check import slot_violations, violations
 from solver.greedy import place_quickly
 from solver.problem import Problem, Slot
 from solver.restore import put_back
 from solver.score import is_touched, repair, slots_before
+from solver.solve import solve
 from tests.oracle import score_of
 from tests.problems import random_problem
 from tests.property.test_steps import shuffled_cluster
@@ -51,3 +52,19 @@ def test_the_quick_answer_gives_back_every_victim_that_is_not_needed(seed: int) 
     assert slot_violations(problem, found) == ()
     if not repair(problem, slots_before(problem)):
         assert needless(problem, found) == []
+
+
+@settings(QUIET, max_examples=25)
+@given(SEEDS, st.sampled_from(("placed", "fragmentation", "balance", "pack")))
+def test_a_plan_whose_objective_is_blind_to_moves_moves_nobody_for_nothing(
+    seed: int, term: str
+) -> None:
+    problem = random_problem(seed, nodes=4, devices=4, tasks=10)
+    names = ("placed",) if term == "placed" else ("placed", term)
+    budget = replace(problem.budget, deterministic=True)
+    problem = replace(problem, budget=budget, objective=names)
+    plan = solve(problem)
+    assert violations(problem, plan) == ()
+    if not repair(problem, slots_before(problem)):
+        after = {placement.task: placement.replicas for placement in plan.placements}
+        assert needless(problem, after) == []
