@@ -1,9 +1,14 @@
-"""The pipeline: quick answer -> exact search within the budget -> check -> plan with bounds and
-reasons.
+"""The pipeline: quick answer -> search within the budget -> check -> plan with bounds and reasons.
+
+Three gears make the same kind of plan. ``solver.instant`` places one arrival at once. The exact one
+(``solver.cpsat``) proves. The large one (``solver.large``) searches where a proof is out of reach,
+between the quick answer and the bounds of a linear program; where the exact one can be built too,
+it takes over what was found.
 """
 
 from solver import check
-from solver.bounds import free_bounds
+from solver.arrays import as_arrays
+from solver.certificate import Bounds, Certificate
 from solver.deadline import Clock, Deadline
 from solver.errors import SolverError
 from solver.explain import explain
@@ -20,10 +25,19 @@ from solver.steps import order_steps
 MOST_PATTERNS = 20_000
 """Above so many decisions the exact model isn't built: it would have no time to improve anything.
 """
+LARGE = 4_000
+"""From so many pairs of a replica and a node on the large gear comes first. Below, loading its
+compiled code would take longer than a proof."""
+VERY_LARGE = 200_000
+"""From so many pairs on nothing is proven by search."""
+SHARE_BEFORE_PROOF = 0.3
+"""The part of the budget that the large gear has where the exact one can be built."""
+RELAXATION_SHARE = 0.2
+"""The part of the budget that a small problem's linear programs may take."""
+MOST_UNITS = 1_000_000
+"""With more replicas, even listing them takes more memory than an answer is worth."""
 MOST_TOTAL = 2**58
-"""Sums beyond this could overflow the 64-bit integers of the exact model."""
-
-Bounds = tuple[int, ...]
+"""Sums beyond this could overflow the 64-bit integers of the gears."""
 
 
 class AnswerError(SolverError):
@@ -42,16 +56,13 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     byte.
     """
     deadline = Deadline(problem.budget, clock)
-    quick = _checked(problem, place_quickly(problem, mended(problem))) or slots_before(problem)
-    quick_seconds = deadline.spent()
-    free = free_bounds(problem)
-    exact = _search(problem, quick, free, deadline)
-    answer, bounds, searched = exact or (quick, free, False)
-    answer = put_back(problem, answer, deadline)
-    terms = _terms(problem, answer, bounds)
+    run = _Run(problem, deadline)
+    run.search()
+    answer = put_back(problem, run.answer, deadline)
+    terms = _terms(problem, answer, run.bounds)
     return Plan(
         version=1,
-        status=_status(terms, searched=searched),
+        status=_status(terms, searched=run.searched),
         placements=tuple(
             Placement(task=task.id, replicas=answer[task.id])
             for task in problem.tasks
@@ -61,43 +72,96 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
         evicted=_touched(problem, answer, runs=False),
         unplaced=explain(problem, answer, deadline),
         objective=terms,
+        prices=run.certificate.prices(),
         steps=order_steps(problem, answer),
         stats=Stats(
             seconds=round(deadline.spent(), 6),
-            quick_seconds=round(quick_seconds, 6),
+            quick_seconds=round(run.quick_seconds, 6),
             workers=1 if problem.budget.deterministic else problem.budget.workers,
             digest=digest(problem),
         ),
     )
 
 
-def _search(
-    problem: Problem, quick: Answer, free: Bounds, deadline: Deadline
-) -> tuple[Answer, Bounds, bool] | None:
-    """The exact answer with its bounds, None where the model isn't built or has no time."""
-    if _values(problem, quick) == free or deadline.left() <= 0 or not _is_within_range(problem):
-        return None
-    # Imported here: the quick answer of a large problem shouldn't wait for the exact back end to
-    # load.
-    from solver.cpsat.layout import lay_out  # noqa: PLC0415
-    from solver.cpsat.search import ExactModel  # noqa: PLC0415
+class _Run:
+    """One solve: the best answer so far, which breaks no rule, and what is proven about it."""
 
-    layout = lay_out(problem, MOST_PATTERNS)
-    if layout is None:
-        return None
-    outcome = ExactModel(layout, problem.budget, deadline).solve(quick, free)
-    if outcome is None or _checked(problem, outcome.answer) is None:
-        return None
-    return outcome.answer, outcome.bounds, True
+    def __init__(self, problem: Problem, deadline: Deadline) -> None:
+        self.problem = problem
+        self.deadline = deadline
+        self.certificate = Certificate(problem)
+        self.answer: Answer = slots_before(problem)
+        self.bounds: Bounds = self.certificate.free
+        self.searched = False
+        self.quick_seconds = 0.0
+        units = sum(task.replicas for task in problem.tasks)
+        self._pairs = units * len(problem.nodes)
+        self._is_countable = _is_within_range(problem)
+        self._is_large = self._pairs >= LARGE and units <= MOST_UNITS and self._is_countable
 
+    def search(self) -> None:
+        """Quick answer, search, proof: as far as the budget goes and the problem allows."""
+        start = mended(self.problem)
+        if not (self._is_large and self._search_widely(start)):
+            self._take(place_quickly(self.problem, start))
+            self.quick_seconds = self.deadline.spent()
+            if self._is_countable and not self._is_proven() and self.deadline.left() > 0:
+                seconds = RELAXATION_SHARE * self.problem.budget.seconds
+                self.certificate.relax(as_arrays(self.problem), seconds)
+                self.bounds = self.certificate.bounds(self._values())
+                self._prove()
 
-def _checked(problem: Problem, answer: Answer) -> Answer | None:
-    """The answer if it breaks no rule. Nothing leaves the solver unchecked."""
-    return None if check.slot_violations(problem, answer) else answer
+    def _search_widely(self, start: Answer) -> bool:
+        """The large gear; False if its answer is of no use."""
+        # Imported here, as the exact gear is: a small problem's answer shouldn't wait for it.
+        from solver.large.gear import LargeGear  # noqa: PLC0415
 
+        gear = LargeGear(as_arrays(self.problem), self.certificate, start, self.deadline)
+        self.quick_seconds = self.deadline.spent()
+        if self._pairs < VERY_LARGE:
+            self.searched = gear.search(SHARE_BEFORE_PROOF)
+            if not self._take(gear.answer()):
+                return False
+            self.bounds = self.certificate.bounds(self._values())
+            if self._is_proven() or self._prove():
+                return True
+        self.searched = gear.search(1.0) or self.searched
+        if not self._take(gear.answer()):
+            return False
+        self.bounds = self.certificate.bounds(self._values())
+        return True
 
-def _values(problem: Problem, answer: Answer) -> Bounds:
-    return tuple(entry.value for entry in score_slots(problem, answer))
+    def _prove(self) -> bool:
+        """The exact gear, from the answer at hand; False where its model can't be built in time."""
+        if self.deadline.left() <= 0:
+            return False
+        from solver.cpsat.layout import lay_out  # noqa: PLC0415
+        from solver.cpsat.search import ExactModel  # noqa: PLC0415
+
+        layout = lay_out(self.problem, MOST_PATTERNS)
+        if layout is None:
+            return False
+        outcome = ExactModel(layout, self.problem.budget, self.deadline).solve(
+            self.answer, self.bounds
+        )
+        if outcome is None or not self._take(outcome.answer):
+            return False
+        self.bounds = outcome.bounds
+        self.searched = True
+        return True
+
+    def _take(self, answer: Answer) -> bool:
+        """Makes the answer ours unless it breaks a rule. Nothing leaves the solver unchecked."""
+        if check.slot_violations(self.problem, answer):
+            return False
+        self.answer = answer
+        return True
+
+    def _values(self) -> Bounds:
+        return tuple(entry.value for entry in score_slots(self.problem, self.answer))
+
+    def _is_proven(self) -> bool:
+        return self._values() == self.bounds
 
 
 def _terms(problem: Problem, answer: Answer, bounds: Bounds) -> tuple[ObjectiveTerm, ...]:

@@ -1,0 +1,3 @@
+"""The gear for large problems: a bound and prices by linear programming, then search in compiled
+code.
+"""

@@ -1,0 +1,87 @@
+"""The search of the large gear: construct, then ruin and recreate until nothing is left to gain."""
+
+from collections.abc import Set
+
+import numpy as np
+import numpy.typing as npt
+
+from solver.arrays import Arrays, Ints
+from solver.compiled import state as at
+from solver.compiled.construct import construct
+from solver.compiled.refill import improve
+from solver.deadline import Deadline
+from solver.greedy import Answer
+from solver.large.board import Board
+
+CONSTRUCT_STEP = 2_000
+"""Tasks between two looks at the clock."""
+CONSTRUCT_SECONDS = 2.0
+"""A first answer may take so long, whatever the budget."""
+IMPROVE_STEP = 2_000
+"""Ruins between two looks at the clock, some 20 ms."""
+RUINS_PER_SECOND = 100_000
+"""What a second of the deterministic budget is worth."""
+
+Merit = npt.NDArray[np.float64]
+
+
+class LargeSearch:
+    """One search on one board. Every state between two steps is an answer that obeys all rules."""
+
+    def __init__(self, arrays: Arrays, start: Answer, frozen: Set[str] = frozenset()) -> None:
+        self.board = Board(arrays, start, frozen)
+        self.problem = arrays.problem
+        self._nodes = np.array([node.schedulable for node in self.problem.nodes], dtype=bool)
+        self.merit: Merit = np.maximum(arrays.shapes.weight, 1).astype(np.float64)[:, None].copy()
+        self.board.tasks[:, at.TASK_CLASS] = arrays.shape
+
+    def construct(self, deadline: Deadline, kinds: Ints | None = None) -> None:
+        """Starts what waits, the most urgent and largest first. ``kinds`` [T] names the class of
+        nodes that each task is to go to, -1 for any.
+        """
+        waiting = self._order()
+        order = self.board.task_places(waiting)
+        kinds = np.full(len(order), -1) if kinds is None else kinds[waiting]
+        costs = np.zeros(len(self.problem.nodes), dtype=np.int64)
+        begun = deadline.spent()
+        if not len(costs):
+            return
+        for begin in range(0, len(order), CONSTRUCT_STEP):
+            end = min(begin + CONSTRUCT_STEP, len(order))
+            construct(self.board.m, order, kinds, costs, begin, end)
+            if deadline.spent() - begun > CONSTRUCT_SECONDS and deadline.left() <= 0:
+                break
+
+    def guide(self, task_class: Ints, node_class: Ints, merit: Merit) -> None:
+        """From now on refill nodes by ``merit`` [task classes, node classes]."""
+        self.board.tasks[:, at.TASK_CLASS] = task_class
+        self.board.nodes[:, at.CLASS] = node_class
+        self.merit = np.ascontiguousarray(merit)
+
+    def improve(self, deadline: Deadline, goal: tuple[int, ...], reserve_seconds: float) -> None:
+        """Ruins and recreates until the goal is reached or only the reserve is left."""
+        nodes = self._open_nodes()
+        if not len(nodes) or not self.board.units[:, at.MOVABLE].any():
+            return
+        while deadline.left() > reserve_seconds and self.board.values() != goal:
+            improve(self.board.m, self.merit, nodes, IMPROVE_STEP)
+            seconds = IMPROVE_STEP / RUINS_PER_SECOND
+            deadline.charge(wall_seconds=seconds, deterministic_seconds=seconds)
+
+    def answer(self) -> Answer:
+        """Where everything runs now."""
+        return self.board.answer()
+
+    def _order(self) -> Ints:
+        """Waiting tasks: the highest level first, then the largest gang, then equals together."""
+        tasks, shapes = self.board.tasks, self.board.arrays.shapes
+        shape = self.board.arrays.shape
+        waiting = np.flatnonzero((tasks[:, at.RUNNING] == 0) & (tasks[:, at.REPLICAS] > 0))
+        waiting = waiting[~self.board.is_left_out[waiting]]
+        of = shape[waiting]
+        size = shapes.weight[of] * tasks[waiting, at.FEWEST]
+        keys = (of, -shapes.need[of, 1], -shapes.need[of, 0], -size, tasks[waiting, at.RANK])
+        return waiting[np.lexsort(keys)]
+
+    def _open_nodes(self) -> Ints:
+        return self.board.node_places(np.flatnonzero(self._nodes))
