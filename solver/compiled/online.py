@@ -19,6 +19,7 @@ STRANDED_WEIGHT = 4.0
 """What no task like one of the demand can use counts so many times what only lacks CPU or memory
 for all of it."""
 NO_NODE = -1
+NO_ROW = -1
 HUGE = 1e18
 TINY = 1e-6
 
@@ -93,7 +94,7 @@ class Demand(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What was found out about nodes, for some shapes; it holds while the node's version does."""
+    """What was found out about nodes, for R shapes; it holds while the node's version does."""
 
     version: npt.NDArray[np.int64]
     """[R, N]"""
@@ -101,6 +102,12 @@ class Known(NamedTuple):
     """[R, N] how much more is stranded with the shape there; huge where it doesn't fit."""
     device: npt.NDArray[np.int64]
     """[R, N] the best device for a shape with one GPU."""
+    row: npt.NDArray[np.int64]
+    """[S] the row of a shape, NO_ROW for one that isn't remembered."""
+    shape: npt.NDArray[np.int64]
+    """[R] the shape of a row, NO_ROW for a row not yet used."""
+    asked: npt.NDArray[np.int64]
+    """[R + 1] when each row was last asked for; at the end, how often any was."""
 
 
 _I1, _I2, _I3 = types.int64[::1], types.int64[:, ::1], types.int64[:, :, ::1]
@@ -109,7 +116,7 @@ _B1, _B2 = types.uint8[::1], types.uint8[:, ::1]
 CLUSTER = types.NamedTuple((_I2, _I2, _I2, _I2, _I1, _I1, _I3, _I1, _F1, _I1), Cluster)
 SHAPES = types.NamedTuple((_I2, _I2, _I2, _B2, _B2), Shapes)
 DEMAND = types.NamedTuple((_F1, _F1, _F1, _F1, _F1, _F2, _F2, _F2, _B1, _F2, _F2, _F1), Demand)
-KNOWN = types.NamedTuple((_I2, _F2, _I2), Known)
+KNOWN = types.NamedTuple((_I2, _F2, _I2, _I1, _I1, _I1), Known)
 
 _exact = {"reassoc", "nsz"}
 """Sums of whole numbers may be taken in any order: the result is the same."""
@@ -191,7 +198,8 @@ def _stranded_after(
 def _survey(cluster, demand, n, usable):
     """Fills ``usable`` for a node; its free milli, and the second part of (I1)."""
     total, rests = 0, 0.0
-    usable[:] = 0.0
+    for m in range(len(usable)):
+        usable[m] = 0.0
     for d in range(cluster.milli.shape[1]):
         free = cluster.milli[n, d]
         if free > 0:
@@ -352,19 +360,41 @@ def _are_alike(cluster, n, other):
 
 
 @numba.njit(cache=True)
-def refresh(cluster, shapes, demand, known, row, s):
-    """Brings a row up to date: looks again at the nodes that changed since."""
+def row_of(known, s):
+    """The row of a shape; where it has none, the one that was asked for longest ago."""
+    row = known.row[s]
+    if row == NO_ROW:
+        row = 0
+        for other in range(len(known.shape)):
+            if known.asked[other] < known.asked[row]:
+                row = other
+        if known.shape[row] != NO_ROW:
+            known.row[known.shape[row]] = NO_ROW
+        known.row[s], known.shape[row] = row, s
+        known.version[row] = 0
+    known.asked[-1] += 1
+    known.asked[row] = known.asked[-1]
+    return row
+
+
+@numba.njit(cache=True)
+def refresh(cluster, shapes, demand, known, s):
+    """Looks again at the nodes that changed since the shape was last asked for; its row, and how
+    many nodes those were.
+    """
+    row = row_of(known, s)
     scratch = (
         np.empty(len(demand.weight)),
         np.empty(len(demand.weight)),
         np.empty(DIMENSIONS, np.int64),
         np.empty(cluster.milli.shape[1], np.int64),
     )
-    last = NO_NODE
+    last, looks = NO_NODE, 0
     for n in range(cluster.counter[0]):
         if known.version[row, n] == cluster.version[n]:
             continue
         known.version[row, n] = cluster.version[n]
+        looks += 1
         if last >= 0 and _are_alike(cluster, n, last):
             known.score[row, n] = known.score[row, last]
             known.device[row, n] = known.device[row, last]
@@ -373,27 +403,29 @@ def refresh(cluster, shapes, demand, known, row, s):
         score, device = _best_device(cluster, shapes, demand, s, n, scratch)
         known.score[row, n] = score
         known.device[row, n] = device
+    return row, looks
 
 
 @numba.njit(cache=True)
-def best_node(cluster, known, row, other_than):
+def best_node(cluster, known, row):
     """The node with the least score; of equals the one with less CPU left; NO_NODE if none fits."""
     best = NO_NODE
     score = HUGE
     for n in range(cluster.counter[0]):
         found = known.score[row, n]
-        if found > score or found >= HUGE or n == other_than:
+        if found > score or found >= HUGE:
             continue
         if found < score or cluster.free[n, 0] < cluster.free[best, 0]:
             best, score = n, found
     return best
 
 
-@numba.njit(types.int64(CLUSTER, SHAPES, DEMAND, KNOWN, types.int64, types.int64), cache=True)
-def find(cluster, shapes, demand, known, row, s):
-    """The best node for shape s, whose row of ``known`` this is; NO_NODE where none has room."""
-    refresh(cluster, shapes, demand, known, row, s)
-    return best_node(cluster, known, row, NO_NODE)
+@numba.njit(types.UniTuple(types.int64, 2)(CLUSTER, SHAPES, DEMAND, KNOWN, types.int64), cache=True)
+def find(cluster, shapes, demand, known, s):
+    """The best node for shape s and, for one GPU, its device; NO_NODE where none has room."""
+    row, _ = refresh(cluster, shapes, demand, known, s)
+    n = best_node(cluster, known, row)
+    return n, known.device[row, max(n, 0)]
 
 
 @numba.njit(types.void(CLUSTER, SHAPES, types.int64, types.int64, _I1), cache=True)
@@ -409,8 +441,9 @@ def choose_devices(cluster, shapes, s, n, chosen):
             usable[found] = d
             found += 1
     cost = cluster.pair_cost[cluster.wiring[n]]
-    pick = np.arange(count)
-    chosen[:] = usable[:count]
+    pick = np.empty(count, np.int64)
+    for i in range(count):
+        pick[i], chosen[i] = i, usable[i]
     if found == count or (cluster.milli.shape[1] > PEERS and usable[found - 1] >= PEERS):
         return
     best = np.int64(1) << 60

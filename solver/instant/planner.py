@@ -5,23 +5,29 @@ that is separate from nobody is placed by compiled code; for the others the stat
 the rules are those of the quick answer (``solver.greedy``).
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from solver.compiled import online
-from solver.compiled.online import NO_NODE, Demand, Known
+from solver.compiled import ejection, online
+from solver.compiled.ejection import NO_UNIT
+from solver.compiled.online import NO_NODE, NO_ROW, Demand, Known
 from solver.greedy import grow
 from solver.instant.board import Board
 from solver.instant.demand import Expectation
+from solver.instant.roster import Roster
+from solver.instant.rows import FIRST_ROWS, with_room
 from solver.occupancy import Occupancy, occupied
 from solver.problem import DEFAULT_QUEUE, Problem, Slot, Task
 from solver.score import slots_before
 
 MOST_KNOWN = 256
 """Shapes for which is remembered what each node is worth; those met longest ago are forgotten."""
+LOOKED_AT = 16
+"""So many running tasks are looked at, after each arrival, for a better place."""
+LEAST_GAIN = 16384.0 * 10
+"""Nothing moves for less: ten milli that are stranded for all that is expected (model.md, I1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +55,27 @@ class Planner:
         self._occupancy.chains.setdefault(DEFAULT_QUEUE, ())
         self._board = Board(problem.nodes)
         self._expectation = Expectation()
-        self._rows: OrderedDict[int, int] = OrderedDict()
-        self._known = _unknown(len(problem.nodes))
+        self._known = _nothing_known(len(problem.nodes))
+        self._units = Roster(len(problem.nodes))
         for task in problem.tasks:
-            shape = self._board.shape_of(task)
+            shape = self._shape_of(task)
             self._expectation.count(self._board.expected(shape), task.replicas)
         self._demand: Demand = self._draw_up()
         for task in problem.tasks:
             for slot in task.placed:
                 self._count_in(task, slot, 1)
+            if len(task.placed) == 1:
+                self._enlist(task, task.placed[0])
 
     @property
     def slots(self) -> Mapping[str, tuple[Slot, ...]]:
         """Task id -> where its replicas run, for all that run."""
         return {task: tuple(slots) for task, slots in self._occupancy.slots.items()}
 
-    def arrive(self, task: Task, max_moves: int = 0) -> Decision:  # noqa: ARG002 - soon
+    def arrive(self, task: Task, max_moves: int = 0) -> Decision:
         """Places a task that isn't running, all its replicas or at least the fewest it takes.
 
-        At most ``max_moves`` running replicas move for it, none is lost. The task is taken to be
+        At most ``max_moves`` running tasks move for it, none is lost. The task is taken to be
         valid, as those of a ``Problem`` are; ``placed`` isn't read. Raises ``ValueError`` for a
         task that runs already or whose queue the problem doesn't know.
         """
@@ -76,7 +84,7 @@ class Planner:
         if task.queue not in self._occupancy.chains:
             raise ValueError(f"queue {task.queue} of task {task.id} is none of the problem's")
         self._meet(task)
-        shape = self._board.shape_of(task)
+        shape = self._shape_of(task)
         self._expectation.count(self._board.expected(shape), task.replicas)
         if self._expectation.is_due:
             self._demand = self._draw_up()
@@ -84,12 +92,19 @@ class Planner:
             return Decision(slots=self._place_with_company(task))
         if not self._occupancy.fits_queues(task):
             return Decision(slots=())
+        moves: list[Move] = []
         slot = self._place(task, shape)
-        return Decision(slots=() if slot is None else (slot,))
+        if slot is None and max_moves > 0:
+            moves += self._make_room(shape, max_moves)
+            slot = self._place(task, shape) if moves else None
+        if len(moves) < max_moves:
+            moves += self._tidy(max_moves - len(moves))
+        return Decision(slots=() if slot is None else (slot,), moves=tuple(moves))
 
     def end(self, task_id: str) -> None:
         """A running task has ended. Raises ``KeyError`` for one that isn't running."""
         task = self._occupancy.tasks[task_id]
+        self._units.strike(task_id)
         for slot in tuple(self._occupancy.slots[task_id]):
             self._occupancy.remove(task, slot)
             self._count_in(task, slot, -1)
@@ -98,31 +113,74 @@ class Planner:
         occupancy = self._occupancy
         occupancy.tasks[task.id] = task
         for other in task.separate_from:
+            self._units.strike(other)
             for one, two in ((task.id, other), (other, task.id)):
                 known = occupancy.separated.get(one, ())
                 if two not in known:
                     occupancy.separated[one] = tuple(sorted((*known, two)))
 
+    def _enlist(self, task: Task, slot: Slot) -> None:
+        """Lets compiled code move the task, if it is one that it can place."""
+        is_plain = task.replicas == 1 and not self._occupancy.separated.get(task.id)
+        if is_plain and task.preemptible and task.request.gpus <= 1:
+            n, devices = self._board.place_of(slot)
+            device = int(devices[0]) if len(devices) else NO_UNIT
+            self._units.enlist(task.id, self._board.shape_of(task), n, device)
+
     def _place(self, task: Task, shape: int) -> Slot | None:
         board = self._board
-        n = online.find(
-            board.cluster, board.shapes, self._demand, self._known, self._row(shape), shape
-        )
+        n, device = online.find(board.cluster, board.shapes, self._demand, self._known, shape)
         if n == NO_NODE:
             return None
-        devices = self._devices(task, shape, n)
+        devices = np.full(task.request.gpus, device, dtype=np.int64)
+        if task.request.gpus > 1:
+            online.choose_devices(board.cluster, board.shapes, shape, n, devices)
         online.count_in(board.cluster, board.shapes, self._demand, shape, n, devices, 1)
         slot = board.slot(n, devices.tolist())
         self._occupancy.add(task, slot)
+        self._enlist(task, slot)
         return slot
 
-    def _devices(self, task: Task, shape: int, n: int) -> np.ndarray:
-        devices = np.empty(task.request.gpus, dtype=np.int64)
-        if task.request.gpus == 1:
-            devices[0] = self._known.device[self._rows[shape], n]
-        elif task.request.gpus:
-            online.choose_devices(self._board.cluster, self._board.shapes, shape, n, devices)
-        return devices
+    def _make_room(self, shape: int, max_moves: int) -> list[Move]:
+        board, moves = self._board, np.empty((2, 5), dtype=np.int64)
+        count = ejection.make_room(
+            board.cluster,
+            board.shapes,
+            self._demand,
+            self._known,
+            self._units.arrays,
+            shape,
+            min(max_moves, 2),
+            moves,
+        )
+        return [self._record(row) for row in moves[:count].tolist()]
+
+    def _tidy(self, max_moves: int) -> list[Move]:
+        board, moves = self._board, np.empty((max_moves, 5), dtype=np.int64)
+        count = ejection.tidy(
+            board.cluster,
+            board.shapes,
+            self._demand,
+            self._known,
+            self._units.arrays,
+            LOOKED_AT,
+            max_moves,
+            LEAST_GAIN,
+            moves,
+        )
+        return [self._record(row) for row in moves[:count].tolist()]
+
+    def _record(self, row: list[int]) -> Move:
+        """Follows a move that compiled code has made."""
+        unit, n, device, to, device_there = row
+        name = self._units.task(unit)
+        task = self._occupancy.tasks[name]
+        has_gpu = task.request.gpus > 0
+        before = self._board.slot(n, [device] if has_gpu else [])
+        after = self._board.slot(to, [device_there] if has_gpu else [])
+        self._occupancy.remove(task, before)
+        self._occupancy.add(task, after)
+        return Move(task=name, before=before, after=after)
 
     def _place_with_company(self, task: Task) -> tuple[Slot, ...]:
         grow(self._occupancy, task)
@@ -137,17 +195,12 @@ class Planner:
         n, devices = board.place_of(slot)
         online.count_in(board.cluster, board.shapes, self._demand, shape, n, devices, sign)
 
-    def _row(self, shape: int) -> int:
-        """The row of ``known`` for this shape; a fresh one, or the one not asked for longest."""
-        row = self._rows.get(shape)
-        if row is None:
-            row = len(self._rows)
-            if row == MOST_KNOWN:
-                _, row = self._rows.popitem(last=False)
-            self._known.version[row] = 0
-            self._rows[shape] = row
-        self._rows.move_to_end(shape)
-        return row
+    def _shape_of(self, task: Task) -> int:
+        shape = self._board.shape_of(task)
+        row = with_room(self._known.row, shape + 1, NO_ROW)
+        if row is not self._known.row:
+            self._known = self._known._replace(row=row)
+        return shape
 
     def _draw_up(self) -> Demand:
         shapes = self._board.shapes
@@ -156,9 +209,12 @@ class Planner:
         return demand
 
 
-def _unknown(nodes: int) -> Known:
+def _nothing_known(nodes: int) -> Known:
     return Known(
         version=np.zeros((MOST_KNOWN, nodes), dtype=np.int64),
         score=np.zeros((MOST_KNOWN, nodes)),
         device=np.zeros((MOST_KNOWN, nodes), dtype=np.int64),
+        row=np.full(FIRST_ROWS, NO_ROW, dtype=np.int64),
+        shape=np.full(MOST_KNOWN, NO_ROW, dtype=np.int64),
+        asked=np.zeros(MOST_KNOWN + 1, dtype=np.int64),
     )
