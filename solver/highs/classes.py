@@ -191,6 +191,7 @@ def _node_classes(kind: Ints, devices: Ints, room: Ints, schedulable: Flags) -> 
         [devices, exponent],
         [devices],
         [np.minimum(devices, 1)],
+        [np.zeros_like(kind)],
     )
     inside = np.flatnonzero(schedulable)
     node_class = np.full(len(kind), -1, dtype=np.int64)

@@ -4,6 +4,7 @@ The program only proposes prices, so a group may stand for its tasks by their me
 rounded here can make a bound wrong.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +12,18 @@ import numpy.typing as npt
 
 from solver.arrays import Ints
 from solver.highs.classes import numbered
-from solver.highs.patterns import grouped, patterns
+from solver.highs.patterns import Pattern, grouped, patterns
 from solver.highs.prices import Ledger
 from solver.problem import WHOLE_DEVICE_MILLI
 
 Floats = npt.NDArray[np.float64]
 
-MOST_GROUPS = 400
+MOST_GROUPS = 250
 """More classes than this are merged."""
 MOST_PATTERNS = 40_000
 """Patterns times classes of devices."""
+MOST_OF_A_DEVICE = 4000
+"""Patterns of one room."""
 MOST_SIZES = 32
 
 
@@ -48,21 +51,41 @@ def size_row(sizes: list[int], milli: Ints) -> Ints:
     return len(rising) - np.searchsorted(rising, milli, side="right")
 
 
-def sizes_of(ledger: Ledger) -> list[int]:
-    """Smallest size of each group of shares, falling; as many groups as the patterns allow."""
+def sizes_of(
+    ledger: Ledger, rooms: Mapping[int, int]
+) -> tuple[list[int], dict[int, list[Pattern]]]:
+    """Smallest size of each group of shares, falling, and the patterns of each room.
+
+    ``rooms`` says how many classes of devices have that room. As many groups as the patterns allow.
+    """
     rows = np.flatnonzero(ledger.is_share & ledger.has_room)
     if not len(rows):
-        return []
-    count = np.bincount(
-        ledger.milli[rows], weights=[float(ledger.demand.most[c]) for c in rows.tolist()]
-    )
-    sizes = np.flatnonzero(np.bincount(ledger.milli[rows]) > 0)
-    classes = max(1, len(ledger.cluster.at))
-    for groups in range(min(MOST_SIZES, len(sizes)), 0, -1):
-        chosen = grouped(sizes, count[sizes], groups)
-        if patterns(chosen, WHOLE_DEVICE_MILLI, MOST_PATTERNS // classes) is not None:
-            return chosen
-    return [int(sizes[0])]
+        return [], {}
+    most = np.array([ledger.demand.most[c] for c in rows.tolist()], dtype=np.float64)
+    count = _sums(ledger.milli[rows], most, WHOLE_DEVICE_MILLI)
+    sizes = np.array(sorted(set(ledger.milli[rows].tolist())), dtype=np.int64)
+    # Lifting makes up for some of what is lost on sizes that a device holds one of.
+    loss = count[sizes] * np.where(sizes > WHOLE_DEVICE_MILLI // 2, 0.5, 1.0)
+    groups = min(MOST_SIZES, len(sizes))
+    while True:
+        chosen = grouped(sizes, loss, groups)
+        found = _patterns(chosen, rooms)
+        if found is not None or groups == 1:
+            return chosen, found or {}
+        groups -= max(1, groups // 16)
+
+
+def _patterns(sizes: list[int], rooms: Mapping[int, int]) -> dict[int, list[Pattern]] | None:
+    """The patterns of all rooms, None if they are too many columns."""
+    left = MOST_PATTERNS
+    found = {}
+    for room, classes in rooms.items():
+        few_enough = patterns(sizes, room, min(MOST_OF_A_DEVICE, left // max(1, classes)))
+        if few_enough is None:
+            return None
+        found[room] = few_enough
+        left -= classes * len(few_enough)
+    return found
 
 
 def groups_of(ledger: Ledger, sizes: list[int]) -> Groups:

@@ -1,6 +1,7 @@
 """The ways to fill one device with shares, of as many sizes as can be told apart."""
 
 import numpy as np
+import numpy.typing as npt
 
 from solver.arrays import Ints
 
@@ -32,7 +33,7 @@ def patterns(sizes: list[int], room: int, most: int) -> list[Pattern] | None:
     return found if descend(0, room) else None
 
 
-def grouped(sizes: Ints, count: Ints, groups: int) -> list[int]:
+def grouped(sizes: Ints, count: npt.NDArray[np.float64], groups: int) -> list[int]:
     """The smallest size of each group, falling, so that least is lost by rounding down to it.
 
     ``sizes`` rise, each asked for ``count`` times. Dynamic programming over the borders.

@@ -7,7 +7,7 @@ whatever is rounded makes the bound larger.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ LARGEST_COST = 2**57
 LARGEST_PRICE = 2**46
 """The same for the price of a share, of which a device holds up to 1000."""
 NEVER = -(2**62)
+HALF = WHOLE_DEVICE_MILLI // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,26 +161,58 @@ class Ledger:
                 total += gain * (demand.most[c] if gain > 0 else demand.fewest[c])
         return demand.fixed_value[level] + max(0, total >> self.bits)
 
+    def lifted(self, prices: Prices) -> Prices:
+        """Dearer shares on devices that cost the same: a device holds one share of more than half
+        of it, and that may as well cost whatever the best small shares beside it leave.
+        """
+        small = self._small_fillings(prices.share)
+        device = self.device_prices(prices, self.fillings(prices.share))
+        device = device - self._rounded_up(self.cluster.memory_mib) * prices.memory
+        milli = np.arange(HALF + 1, WHOLE_DEVICE_MILLI)
+        share = prices.share.copy()
+        left = device[:, None] - small[:, WHOLE_DEVICE_MILLI - milli]
+        share[:, milli] = np.maximum(share[:, milli], left)
+        share[:, -1] = share[:, -2]
+        return replace(prices, share=share)
+
     def fillings(self, share: Ints) -> Ints:
         """[J, 1001] the most that the shares on a device with so much milli can be worth.
 
-        A knapsack, filled without limit; of shares of one price only the smallest count.
+        A knapsack, filled without limit.
         """
+        small = self._small_fillings(share)
+        best = small.copy()
+        items = self._steps(share, HALF + 1, WHOLE_DEVICE_MILLI)
+        worth = share[:, items]
+        for milli in range(HALF + 1, WHOLE_DEVICE_MILLI + 1):
+            if fit := int(np.searchsorted(items, milli, side="right")):
+                with_large = (small[:, milli - items[:fit]] + worth[:, :fit]).max(axis=1)
+                np.maximum(best[:, milli], with_large, out=best[:, milli])
+        return best
+
+    def _small_fillings(self, share: Ints) -> Ints:
+        """The same of shares that a device has room for two of."""
         best = np.zeros_like(share)
-        sizes = [
-            size
-            for i, size in enumerate(self.sizes)
-            if i == 0 or (share[:, size] > share[:, self.sizes[i - 1]]).any()
-        ]
-        items = np.array(sizes, dtype=np.int64)
-        worth = share[:, items] if sizes else share[:, :0]
+        items = self._steps(share, 1, HALF + 1)
+        worth = share[:, items]
         for milli in range(1, WHOLE_DEVICE_MILLI + 1):
-            fit = int(np.searchsorted(items, milli, side="right"))
             best[:, milli] = best[:, milli - 1]
-            if fit:
+            if fit := int(np.searchsorted(items, milli, side="right")):
                 with_one = (best[:, milli - items[:fit]] + worth[:, :fit]).max(axis=1)
                 np.maximum(best[:, milli], with_one, out=best[:, milli])
         return best
+
+    def _steps(self, share: Ints, first: int, end: int) -> Ints:
+        """The sizes from ``first`` on at which a price rises: of shares that cost the same, only
+        the smallest counts.
+        """
+        sizes = [size for size in self.sizes if first <= size < end]
+        steps = [
+            size
+            for before, size in zip([None, *sizes], sizes, strict=False)
+            if before is None or (share[:, size] > share[:, before]).any()
+        ]
+        return np.array(steps, dtype=np.int64)
 
     def device_prices(self, prices: Prices, fillings: Ints) -> Ints:
         """[J] of a whole device: whichever of its uses is worth most."""

@@ -9,19 +9,18 @@ memory, places for replicas of several devices, queues' limits, and what other l
 import highspy
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from solver.arrays import Ints
 from solver.highs.groups import Floats, groups_of, size_row, sizes_of
-from solver.highs.patterns import patterns
 from solver.highs.prices import LARGEST_COST, LARGEST_PRICE, Ledger, Prices
 from solver.problem import WHOLE_DEVICE_MILLI
 
-MOST_PARTS = 4
+MOST_PARTS = 20
 """Sizes of partly free devices told apart in a class; the proof tells all apart."""
 WORTH = 1000.0
 """The program counts in whole devices."""
-ROOM_FOR_ALL = 10**9
+DUAL_SIMPLEX, PRIMAL_SIMPLEX = 1, 4
+"""HiGHS's ``simplex_strategy``."""
 
 
 class _Matrix:
@@ -45,11 +44,14 @@ class _Matrix:
         self._column.append(column[kept])
         self._value.append(values[kept])
 
-    def compressed(self, width: int) -> sparse.csc_matrix:
-        """By columns."""
-        value = np.concatenate(self._value)
-        place = np.concatenate(self._row), np.concatenate(self._column)
-        return sparse.csc_matrix((value, place), shape=(self.height, width))
+    def compressed(self, width: int) -> tuple[Ints, Ints, Floats]:
+        """By columns: where each starts, then the row and the value of each entry."""
+        row, column = np.concatenate(self._row), np.concatenate(self._column)
+        # A leftover may name a class of devices twice.
+        place, entry = np.unique(column * self.height + row, return_inverse=True)
+        value = np.bincount(entry, weights=np.concatenate(self._value), minlength=len(place))
+        column, row = np.divmod(place, max(1, self.height))
+        return np.searchsorted(column, np.arange(width + 1)), row, value.astype(np.float64)
 
 
 class Program:
@@ -57,10 +59,13 @@ class Program:
 
     def __init__(self, ledger: Ledger, seconds: float | None, iterations: int | None) -> None:
         self.ledger = ledger
-        self.sizes = sizes_of(ledger)
+        self._part_rooms, self._part_count = self._parts()
+        rooms = {WHOLE_DEVICE_MILLI: int((ledger.cluster.free[:, -1] > 0).sum())}
+        for i, room in enumerate(self._part_rooms):
+            rooms[room] = int((self._part_count[:, i] > 0).sum())
+        self.sizes, self._patterns = sizes_of(ledger, rooms)
         self.groups = groups_of(ledger, self.sizes)
         cluster, demand, first = ledger.cluster, ledger.demand, self.groups.first
-        self._part_rooms, self._part_count = self._parts()
         nodes, devices = len(cluster.size), len(cluster.at)
         self._rows = _Matrix(
             {
@@ -85,7 +90,7 @@ class Program:
         width = self._put_patterns(len(self._group_of))
         after_patterns = width
         width = self._put_leftovers(width)
-        self.matrix = self._rows.compressed(width)
+        self.width = width
         worker = np.full(width, -1)
         worker[: len(self._group_of)] = self._group_of
         worker[after_patterns:] = [g for g, _ in self._leftover_columns]
@@ -93,6 +98,7 @@ class Program:
         self.cost = np.where(worker >= 0, self.groups.weight[worker] / WORTH, 0.0)
         self.upper = np.full(width, np.inf)
         self.upper[after_patterns:] = [count for _, count in self._leftover_columns]
+        self._bases: dict[int, highspy.HighsBasis] = {}
         self._highs = self._solver(seconds, iterations)
 
     def _put_replicas(self) -> None:
@@ -131,8 +137,8 @@ class Program:
             rooms.append(("part", parts, i, room, self._part_count[:, i]))
         for name, blocks, block, room, count in rooms:
             used = np.flatnonzero(takes_shares & (count > 0))
-            found = patterns(self.sizes, room, ROOM_FOR_ALL) if len(used) else None
-            if not found:
+            found = self._patterns.get(room)
+            if not found or not len(used):
                 continue
             content = np.array(found, dtype=np.int64)
             pattern, size = np.nonzero(content)
@@ -153,7 +159,7 @@ class Program:
     def _parts(self) -> tuple[tuple[int, ...], Ints]:
         """A few sizes of partly free devices, and how many of each class are counted as such."""
         free = self.ledger.cluster.free
-        smallest = self.sizes[-1] if self.sizes else WHOLE_DEVICE_MILLI
+        smallest = self.ledger.sizes[0] if self.ledger.sizes else WHOLE_DEVICE_MILLI
         count = free[:, smallest:WHOLE_DEVICE_MILLI].sum(axis=0)
         rooms = np.flatnonzero(count) + smallest
         if len(rooms) > MOST_PARTS:
@@ -223,12 +229,12 @@ class Program:
             highs.setOptionValue("time_limit", seconds)
         if iterations is not None:
             highs.setOptionValue("simplex_iteration_limit", iterations)
-        matrix = self.matrix
-        height, width = matrix.shape
+        width = self.width
+        start, row, value = self._rows.compressed(width)
         highs.passModel(
             width,
-            height,
-            matrix.nnz,
+            self._rows.height,
+            len(value),
             int(highspy.MatrixFormat.kColwise),
             int(highspy.ObjSense.kMaximize),
             0.0,
@@ -236,9 +242,9 @@ class Program:
             np.zeros(width),
             self.upper,
             *self._row_bounds(),
-            matrix.indptr,
-            matrix.indices,
-            matrix.data,
+            start.astype(np.int32),
+            row.astype(np.int32),
+            value,
             np.zeros(width, dtype=np.int32),
         )
         return highs
@@ -249,7 +255,15 @@ class Program:
         None where HiGHS had no time for even a first basis. Both are proposals only.
         """
         highs, levels = self._highs, len(self.ledger.demand.levels)
-        width = self.matrix.shape[1]
+        width = self.width
+        # A level that was solved before starts from where it ended: only what others keep has
+        # changed, so the dual simplex has little to do. A new one starts from the level above,
+        # with the primal simplex: what was feasible still is. (Cold, the primal is faster too.)
+        known = self._bases.get(level)
+        strategy = PRIMAL_SIMPLEX if known is None else DUAL_SIMPLEX
+        highs.setOptionValue("simplex_strategy", strategy)
+        if known is not None:
+            highs.setBasis(known)
         cost = np.where(self.cost_level == level, self.cost, 0.0)
         highs.changeColsCost(width, np.arange(width, dtype=np.int32), cost)
         for other in range(levels):
@@ -257,6 +271,8 @@ class Program:
             upper = np.inf if kept is None else -kept / WORTH
             highs.changeRowBounds(self._rows.start["level"] + other, -np.inf, upper)
         highs.run()
+        if known is None and highs.getModelStatus() == highspy.HighsModelStatus.kOptimal:
+            self._bases[level] = highs.getBasis()
         solution = highs.getSolution()
         if not (solution.dual_valid and solution.value_valid):
             return None

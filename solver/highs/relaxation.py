@@ -77,7 +77,7 @@ class Relaxation:
         self.values: list[float] = []
         """What the program reached in each level, fixed tasks included: an estimate, no bound."""
         self._proposals: list[Prices] = []
-        self._columns: Floats = np.zeros(self.program.matrix.shape[1])
+        self._columns: Floats = np.zeros(self.program.width)
         self._known: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         self._solve_levels()
 
@@ -110,7 +110,7 @@ class Relaxation:
             )
             tried = [self.ledger.prices(), self._proposals[row]]
             if found is not None:
-                tried.append(found[0])
+                tried += [found[0], self.ledger.lifted(found[0])]
             self._known[key] = min(self.ledger.bound(row, prices, kept) for prices in tried)
         return self._known[key]
 
