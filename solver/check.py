@@ -355,9 +355,9 @@ def _unseparated(state: _State) -> Iterator[Violation]:
         for task in state.problem.tasks
         for other in task.separate_from
     }
-    for node_id, users in state.on_node.items():
-        for first, second in sorted(pairs):
-            if not (users[first] and users[second]):
+    for first, second in sorted(pairs):
+        for node_id in dict.fromkeys(slot.node for slot in state.after.get(first, ())):
+            if not state.on_node[node_id][second]:
                 continue
             both_before = all(state.on_node_before[node_id][task] for task in (first, second))
             grown = state.grows_on(first, node_id) or state.grows_on(second, node_id)
