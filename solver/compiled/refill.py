@@ -39,6 +39,7 @@ from solver.compiled.state import (
     RUNNING,
     RUNS_BEFORE,
     SHAPE,
+    SINGLE,
     TASK,
     TASK_CLASS,
     TOUCHED,
@@ -70,7 +71,7 @@ def ruin(m, n, candidates, count, share):
     stopped = 0
     while u != NONE and stopped < MOST_STOPPED:
         following = m[u + AFTER]
-        if share >= 100 or random_below(m, 100) < share:
+        if m[u + SINGLE] and (share >= 100 or random_below(m, 100) < share):
             stop(m, u)
             candidates[count] = u
             count += 1

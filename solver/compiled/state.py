@@ -138,8 +138,8 @@ DOMAIN_WIDTH = 4
     AFTER,
     BEFORE,
     POOL_PLACE,  # -1 outside
-    MOVABLE,
-    SINGLE,
+    MOVABLE,  # the search may start and stop it
+    SINGLE,  # and it is the only unit of its task
 ) = range(10)
 UNIT_WIDTH = 10
 

@@ -87,7 +87,7 @@ class Board:
         nodes, devices = self.problem.nodes, self._device_ids
         where = ((self.units[:, at.NODE] - m[at.NODES]) // at.NODE_WIDTH).tolist()
         held = ((self.held - m[at.DEVICES]) // at.DEVICE_WIDTH).tolist()
-        begin, first = self._held_start.tolist(), self._unit_start.tolist()
+        begin, first = self._held_start.tolist(), self.unit_start.tolist()
         found = {}
         for t, task in enumerate(self.problem.tasks):
             slots = tuple(
@@ -131,7 +131,7 @@ class Board:
         self._largest = int(sizes.max(initial=0))
         tasks = self.problem.tasks
         count = _ints([t.replicas if t.request.gpus <= self._largest else 0 for t in tasks])
-        self._unit_start = np.concatenate((_ints([0]), np.cumsum(count)))
+        self.unit_start = np.concatenate((_ints([0]), np.cumsum(count)))
         self._task_of = np.repeat(np.arange(len(tasks)), count)
         gpus = self.arrays.shapes.gpus[self.arrays.shape][self._task_of]
         self._held_start = np.concatenate((_ints([0]), np.cumsum(gpus)))
@@ -294,8 +294,8 @@ class Board:
             at.SHAPE: self._place["shapes"] + self.arrays.shape * at.SHAPE_WIDTH,
             at.RANK: _ints([self._rank[t.priority] for t in tasks]),
             at.FEWEST: _ints([t.fewest for t in tasks]),
-            at.REPLICAS: np.diff(self._unit_start),
-            at.FIRST_UNIT: self._unit(self._unit_start[:-1]),
+            at.REPLICAS: np.diff(self.unit_start),
+            at.FIRST_UNIT: self._unit(self.unit_start[:-1]),
             at.LIMITS: tables.lists(limits),
             at.LIMIT_COUNT: _ints([len(row) // 2 for row in limits]),
             at.APART: tables.lists([self.task_places(_ints(row)).tolist() for row in others]),
@@ -340,6 +340,7 @@ class Board:
 
     def _unit_columns(self, tables: _Tables) -> dict[int, Ints | int]:
         home, home_held, movable = self._homes
+        single = _ints([task.replicas == 1 for task in self.problem.tasks])
         return {
             at.TASK: self.task_places(self._task_of),
             at.HELD: self._place["held"] + self._held_start[:-1],
@@ -347,7 +348,7 @@ class Board:
             at.HOME_HELD: tables.add(self._device(home_held)) + self._held_start[:-1],
             at.POOL_PLACE: -1,
             at.MOVABLE: movable,
-            at.SINGLE: movable,
+            at.SINGLE: movable * (single[self._task_of]),
         }
 
     @property
@@ -356,14 +357,13 @@ class Board:
         and start it.
         """
         tasks = self.problem.tasks
-        single = _ints([t.replicas == 1 for t in tasks])
-        movable = single[self._task_of]
+        movable = np.ones(len(self._task_of), dtype=np.int64)
         home = np.full(len(movable), -1, dtype=np.int64)
         home_held = _zeros(int(self._held_start[-1]))
         for t, task in enumerate(tasks):
             if not task.placed:
                 continue
-            u, end = self._unit_start[t], self._unit_start[t + 1]
+            u, end = self.unit_start[t], self.unit_start[t + 1]
             if not self._may_touch(task):
                 movable[u:end] = 0
                 continue
@@ -390,7 +390,7 @@ class Board:
         where = np.full(len(self._task_of), -1, dtype=np.int64)
         held = _zeros(int(self._held_start[-1]))
         for t, task in enumerate(self.problem.tasks):
-            for u, slot in enumerate(answer.get(task.id, ()), int(self._unit_start[t])):
+            for u, slot in enumerate(answer.get(task.id, ()), int(self.unit_start[t])):
                 where[u] = self._hold(slot, held, int(self._held_start[u]))
         self.held[:] = self._device(held)
         seat(self.m, np.where(where >= 0, self.node_places(where), at.NONE))

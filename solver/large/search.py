@@ -8,6 +8,7 @@ import numpy.typing as npt
 from solver.arrays import Arrays, Ints
 from solver.compiled import state as at
 from solver.compiled.construct import construct
+from solver.compiled.gangs import improve_gangs
 from solver.compiled.refill import improve
 from solver.deadline import Deadline
 from solver.greedy import Answer
@@ -19,6 +20,8 @@ CONSTRUCT_SECONDS = 2.0
 """A first answer may take so long, whatever the budget."""
 IMPROVE_STEP = 2_000
 """Ruins between two looks at the clock, some 20 ms."""
+GANG_LOOKS = 20_000
+"""Nodes that gangs look at between two looks at the clock, about: as long as the ruins take."""
 RUINS_PER_SECOND = 100_000
 """What a second of the deterministic budget is worth."""
 
@@ -60,11 +63,14 @@ class LargeSearch:
 
     def improve(self, deadline: Deadline, goal: tuple[int, ...], reserve_seconds: float) -> None:
         """Ruins and recreates until the goal is reached or only the reserve is left."""
-        nodes = self._open_nodes()
+        nodes, gangs = self._open_nodes(), self._gangs()
         if not len(nodes) or not self.board.units[:, at.MOVABLE].any():
             return
+        looks = max(1, GANG_LOOKS // len(nodes)) if len(gangs) else 0
         while deadline.left() > reserve_seconds and self.board.values() != goal:
             improve(self.board.m, self.merit, nodes, IMPROVE_STEP)
+            if looks:
+                improve_gangs(self.board.m, gangs, looks)
             seconds = IMPROVE_STEP / RUINS_PER_SECOND
             deadline.charge(wall_seconds=seconds, deterministic_seconds=seconds)
 
@@ -82,6 +88,12 @@ class LargeSearch:
         size = shapes.weight[of] * tasks[waiting, at.FEWEST]
         keys = (of, -shapes.need[of, 1], -shapes.need[of, 0], -size, tasks[waiting, at.RANK])
         return waiting[np.lexsort(keys)]
+
+    def _gangs(self) -> Ints:
+        """The gangs that the search may start and stop."""
+        tasks, first = self.board.tasks, self.board.unit_start[:-1]
+        several = np.flatnonzero((tasks[:, at.REPLICAS] > 1) & ~self.board.is_left_out)
+        return self.board.task_places(several[self.board.units[first[several], at.MOVABLE] > 0])
 
     def _open_nodes(self) -> Ints:
         return self.board.node_places(np.flatnonzero(self._nodes))
