@@ -223,13 +223,27 @@ def is_even(m, t, nodes, count, counts):
 
 @numba.njit
 def place_in(m, t, domain):
-    """Starts the gang within one value of the domain, the first that has room for it."""
+    """Starts the gang within one value of the domain: the first that has room for all of it, or the
+    one that has room for most.
+    """
+    mark = m[LOG_LENGTH]
+    most, best = np.int64(0), np.int64(-1)
     for value in range(m[domain + VALUE_COUNT]):
-        begin = m[m[domain + VALUE_START] + value]
-        count = m[m[domain + VALUE_START] + value + 1] - begin
-        if place_gang_on(m, t, m[domain + BY_VALUE] + begin, count):
+        if not place_in_value(m, t, domain, value):
+            continue
+        if m[t + RUNNING] == m[t + REPLICAS]:
             return True
-    return False
+        if m[t + RUNNING] > most:
+            most, best = m[t + RUNNING], value
+        undo(m, mark)
+    return best >= 0 and place_in_value(m, t, domain, best)
+
+
+@numba.njit
+def place_in_value(m, t, domain, value):
+    begin = m[m[domain + VALUE_START] + value]
+    count = m[m[domain + VALUE_START] + value + 1] - begin
+    return place_gang_on(m, t, m[domain + BY_VALUE] + begin, count)
 
 
 @numba.njit

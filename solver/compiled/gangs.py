@@ -118,15 +118,17 @@ def scope(m, t):
 
 @numba.njit
 def force(m, t):
-    """Starts the gang on nodes of one scope, stopping lighter units for it; whether it is whole."""
+    """Starts the gang on nodes of one scope, stopping lighter units for it; whether that is enough
+    of it.
+    """
     nodes, count = scope(m, t)
     if count == 0:
         return False
     u = m[t + FIRST_UNIT]
     n = np.int64(NONE)
-    for _ in range(m[t + FEWEST]):
+    for i in range(m[t + REPLICAS]):
         if not within_limits(m, t, 1):
-            return False
+            return i >= m[t + FEWEST]
         if n == NONE or not find(m, t, n):
             n = np.int64(NONE)
             fewest = ENDLESS
@@ -139,7 +141,8 @@ def force(m, t):
                         n, fewest = other, stopped
                 undo(m, mark)
             if n == NONE or not clear(m, t, n):
-                return False
+                respread(m, t)
+                return i >= m[t + FEWEST]
         start(m, u, n)
         u += UNIT_WIDTH
     respread(m, t)
@@ -189,23 +192,39 @@ def some_gang(m, gangs, runs):
 
 
 @numba.njit
+def some_partial_gang(m, gangs):
+    """A gang at random of which not all units run; NONE if a few looks find none."""
+    for _ in range(PLACES_TRIED):
+        t = gangs[random_below(m, gangs.shape[0])]
+        if 0 < m[t + RUNNING] < m[t + REPLICAS]:
+            return t
+    return np.int64(NONE)
+
+
+@numba.njit
 def rearrange(m, gangs, touched):
     """Some gangs that run stop, and start again in another order, one that waits before them. How
     many are listed in ``touched``.
     """
     count = 0
     waiting = some_gang(m, gangs, False)
+    if waiting == NONE or random_below(m, 4) == 0:
+        waiting = some_partial_gang(m, gangs)
     if waiting != NONE and random_below(m, 4) > 0:
         touched[count] = waiting
         count += 1
+        stop_gang(m, waiting)
         if m[waiting + SPREAD] == NONE and random_below(m, 2) > 0:
             if not force(m, waiting):
                 undo(m, 0)
+                respread(m, waiting)
             return count
     for _ in range(1 + random_below(m, touched.shape[0] - 1)):
         t = some_gang(m, gangs, True)
         if t == NONE or not has_log_room(m, m[t + REPLICAS], m[t + REPLICAS] * gpus_each(m, t)):
             break
+        if m[t + RUNNING] == 0:
+            continue
         stop_gang(m, t)
         touched[count] = t
         count += 1
