@@ -7,7 +7,7 @@ import numpy as np
 
 from solver.arrays import Arrays, Ints
 from solver.eligibility import queue_chains, queue_need
-from solver.highs.classes import Cluster, numbered
+from solver.highs.classes import UNIT_BITS, Cluster, numbered
 from solver.highs.running import Running
 from solver.objective import NODE_DOMAIN
 from solver.problem import REPLICAS_MAX, Problem
@@ -21,9 +21,11 @@ MOST_GANG_CHECKS = 20_000_000
 class Limit:
     """One dimension of a queue's limit: what is left of it to tasks that aren't fixed."""
 
-    queue: str
     dimension: str
     left: int
+    """In units, rounded up."""
+    unit: int
+    """2 to the power of this is the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Demand:
     level: Ints
     """[C] index into ``levels``."""
     limit_need: Ints
-    """[C, limits] what a replica counts for in each limit, 0 where it isn't bound."""
+    """[C, limits] units a replica counts for in each limit, 0 where it isn't bound."""
     most: list[int]
     """[C] replicas that could run at best, beyond the fixed ones."""
     fewest: list[int]
@@ -76,9 +78,8 @@ def demand_of(arrays: Arrays, runs: Running, cluster: Cluster) -> Demand:
     rows_of = list(chains)
     for c, t in enumerate(first.tolist()):
         for row in rows_of[chain[t]]:
-            limit_need[c, row] = min(
-                queue_need(problem.tasks[t].request, limits[row].dimension), 2**60
-            )
+            need = queue_need(problem.tasks[t].request, limits[row].dimension)
+            limit_need[c, row] = need >> limits[row].unit
     return Demand(
         levels=tuple(all_levels),
         limits=limits,
@@ -116,7 +117,8 @@ def _limits(
             key = queue.id, dimension
             numbers[key] = len(limits)
             left = max(limit, use[key]) - fixed[key]
-            limits.append(Limit(queue=queue.id, dimension=dimension, left=left))
+            unit = max(0, left.bit_length() - UNIT_BITS)
+            limits.append(Limit(dimension=dimension, left=-(-left >> unit), unit=unit))
     bound_by = {
         name: tuple(numbers[queue.id, d] for queue in chain for d in queue.limit)
         for name, chain in chains.items()
@@ -138,9 +140,8 @@ def _most_replicas(arrays: Arrays, runs: Running, cluster: Cluster) -> list[int]
     rooms = {key: _room(arrays, cluster, *key) for key in sorted(wanted, key=str)}
     for t in gangs:
         task = tasks[t]
-        running = len(task.placed)
-        if rooms[int(arrays.shape[t]), task.pack_within] + running < task.fewest:
-            caps[t] = int(runs.count[t])
+        most = rooms[int(arrays.shape[t]), task.pack_within] + len(task.placed)
+        caps[t] = min(caps[t], most) if most >= task.fewest else int(runs.count[t])
     return caps
 
 
