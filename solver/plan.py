@@ -39,14 +39,26 @@ class ReasonCode(StrEnum):
 
 
 class FixKind(StrEnum):
-    """What would make room."""
+    """What would make room. Of fixes that cost the same the kinds named first come first."""
 
-    FREE = "free"
-    """The end of the running task named in ``task``."""
+    RELAX = "relax"
+    """The waiting task does without a wish: the field is named in ``dimension``. ``value`` is what
+    it would accept too (a model, ``label=value``) or do without (a label, a task that it is
+    separate from); None = all that the field says."""
+    RAISE_LIMIT = "raise_limit"
+    """``queue`` gets ``quantity`` as its limit of ``dimension``."""
+    UNCORDON = "uncordon"
+    """The node named in ``node`` is schedulable again."""
+    MOVE = "move"
+    """Each of the running ``tasks`` moves to the node at the same place in ``nodes``."""
     SHRINK = "shrink"
     """A smaller request of the waiting task itself."""
+    FREE = "free"
+    """The end of the running task named in ``task``."""
+    FREE_SET = "free_set"
+    """The end of all of ``tasks``, where no task's end alone is enough."""
     ADD_NODE = "add_node"
-    """One more node like the one named in ``node``."""
+    """One more node like the one named in ``node``, empty, healthy and schedulable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +97,13 @@ class Fix:
     dimension: str | None = None
     """For ``shrink``: the field of the task or its request to lower, and to what ``quantity``."""
     quantity: int | None = None
+    tasks: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    queue: str | None = None
+    value: str | None = None
+    cost: int = 0
+    """In GPU milli (1 for a replica without GPU): what ends, moves, is given up, or is bought.
+    Fixes are sorted by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,158 @@
+"""The whole queue at once: reasons for every waiting task, and fixes for the most urgent ones."""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from solver.arrays import Arrays, as_arrays
+from solver.deadline import Deadline
+from solver.eligibility import separated
+from solver.explain import fitting, reasons
+from solver.explain.fitting import Ask
+from solver.explain.fixes import Fixing
+from solver.explain.ground import Ground
+from solver.explain.rivals import Rivals
+from solver.explain.room import Room, Running
+from solver.greedy import Answer
+from solver.plan import Fix, FixKind, Reason, ReasonCode, Unplaced
+from solver.problem import Problem, Task
+
+ALLOWANCE_SECONDS = 0.25
+"""Reasons are part of the answer, so they may take this long beyond the budget. Then fixes are cut,
+and tasks that are left are told what one look shows.
+"""
+MOST_KINDS = 5000
+"""So many kinds of waiting task are looked at on every node; the rest are told what one look shows,
+also where there is no clock.
+"""
+MOST_FIXED = 50
+"""Fixes are tried for so many kinds of waiting task, the most urgent first."""
+MOST_FIXES = 8
+"""No task is offered more: the cheapest."""
+
+
+class Kind(NamedTuple):
+    """Tasks that wait for the same reasons: they differ in nothing but their names."""
+
+    ask: Ask
+    members: list[int]
+
+
+class Explanation(NamedTuple):
+    """What all tasks of a kind are told."""
+
+    reasons: tuple[Reason, ...]
+    fixes: tuple[Fix, ...] = ()
+
+
+def explain(
+    problem: Problem, answer: Answer, deadline: Deadline, arrays: Arrays | None = None
+) -> tuple[Unplaced, ...]:
+    """One entry for each task that doesn't run under the answer, in the problem's order.
+
+    ``arrays`` are those of the problem, for a caller that has them already.
+    """
+    tasks = problem.tasks
+    waiting = [i for i, task in enumerate(tasks) if not answer.get(task.id)]
+    if not waiting:
+        return ()
+    arrays = as_arrays(problem) if arrays is None else arrays
+    ground = Ground(arrays)
+    running = Running(ground, answer)
+    room = Room(ground, running, np.zeros(len(tasks), dtype=bool))
+    apart = {
+        task: tuple(running.index[other] for other in others)
+        for task, others in separated(problem).items()
+    }
+    kinds = _kinds(ground, arrays, waiting, apart)
+    rivals = Rivals(room, lambda t: Ask(ground, tasks[t], apart.get(tasks[t].id, ())))
+    told: list[Explanation] = []
+    quick: dict[Hashable, tuple[Reason, ...]] = {}
+    for kind in kinds:
+        if len(told) >= MOST_KINDS or deadline.is_over(allowance_seconds=ALLOWANCE_SECONDS):
+            told.append(Explanation(_at_a_glance(room, kind.ask, quick)))
+        else:
+            told.append(Explanation(tuple(_reasons(room, kind.ask, rivals))))
+    fixing = Fixing(room, rivals)
+    for i, kind in enumerate(kinds[:MOST_FIXED]):
+        if deadline.is_over(allowance_seconds=ALLOWANCE_SECONDS):
+            break
+        told[i] = told[i]._replace(fixes=fixing.of(kind.ask)[:MOST_FIXES])
+    told_of = {t: told[i] for i, kind in enumerate(kinds) for t in kind.members}
+    return tuple(_named(tasks[t], told_of[t]) for t in waiting)
+
+
+def _kinds(
+    ground: Ground, arrays: Arrays, waiting: list[int], apart: dict[str, tuple[int, ...]]
+) -> list[Kind]:
+    """The kinds of waiting task, the most urgent first."""
+    tasks, shape = ground.problem.tasks, arrays.shape.tolist()
+    members: dict[Hashable, list[int]] = {}
+    for t in waiting:
+        task = tasks[t]
+        others = apart.get(task.id, ()) if apart else ()
+        key = shape[t], task.queue, task.priority, task.replicas, task.fewest, others
+        members.setdefault(key, []).append(t)
+    firsts = {key: min(tasks[t].id for t in those) for key, those in members.items()}
+    ordered = sorted(members, key=lambda k: (-tasks[members[k][0]].priority, firsts[k]))
+    return [
+        Kind(Ask(ground, tasks[those[0]], apart.get(tasks[those[0]].id, ())), those)
+        for those in (members[key] for key in ordered)
+    ]
+
+
+def _named(task: Task, told: Explanation) -> Unplaced:
+    own = tuple(_shrink_of(task, fix) if fix.kind is FixKind.SHRINK else fix for fix in told.fixes)
+    return Unplaced(task=task.id, reasons=told.reasons, fixes=own)
+
+
+def _shrink_of(task: Task, fix: Fix) -> Fix:
+    """The fix for another task of the kind; ``replace`` would take three times as long."""
+    return Fix(
+        kind=fix.kind,
+        text=fix.text,
+        task=task.id,
+        dimension=fix.dimension,
+        quantity=fix.quantity,
+        cost=fix.cost,
+    )
+
+
+def _reasons(room: Room, ask: Ask, rivals: Rivals) -> Iterator[Reason]:
+    """Every reason that holds; at least one."""
+    found = reasons.blocked(room, ask)
+    rules = reasons.rules_in_the_way(room, ask, found)
+    given = list(reasons.describe(room, ask, found, rules))
+    if given:
+        yield from given
+        yield from rivals.reasons(ask)
+        return
+    # It would fit where things ended: an earlier objective term kept it out, or the time.
+    text = "it fits only where it would cost a term that comes first in the objective"
+    yield Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(room.ground.nodes))
+
+
+def _at_a_glance(
+    room: Room, ask: Ask, known: dict[Hashable, tuple[Reason, ...]]
+) -> tuple[Reason, ...]:
+    """What is true without a look at each node's room, shared by tasks with the same wishes."""
+    task = ask.task
+    key = (
+        task.queue,
+        tuple(sorted(task.node_selector.items())),
+        ask.models,
+        task.pack_within,
+        task.spread_over,
+    )
+    if key not in known:
+        least = replace(task.request, gpus=min(1, task.request.gpus), gpu_memory_mib=0)
+        bare = Ask(ask.ground, replace(task, request=least, replicas=1, min_replicas=1))
+        closed = fitting.allowed(room, bare) & fitting.could_have_devices(bare)
+        text = f"no room was found on the {np.count_nonzero(closed)} nodes that may take it"
+        shortage = Reason(
+            code=ReasonCode.NO_CAPACITY, text=text, nodes=int(np.count_nonzero(closed))
+        )
+        known[key] = (shortage,)
+    return (*reasons.limit_reasons(room, ask), *known[key])
