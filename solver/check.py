@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from solver.check_steps import step_faults
-from solver.objective import NODE_DIMENSIONS
+from solver.objective import NODE_DIMENSIONS, TermName
 from solver.plan import Plan
 from solver.problem import WHOLE_DEVICE_MILLI, Device, Node, Problem, Queue, Slot, Task
 from solver.score import (
@@ -455,8 +455,9 @@ def _too_many_moves(state: _State) -> Iterator[Violation]:
 
 def _untrue(problem: Problem, plan: Plan, after: Slots) -> Iterator[Violation]:
     """(C14) What the plan says of itself is so: who moved, who was evicted, who waits, what it is
-    worth.
+    worth. It needn't know of the implied term ``repair``.
     """
+    said_terms = {term.name for term in plan.objective}
     touched = {t.id for t in problem.tasks if is_touched(t, after.get(t.id, ()))}
     waiting = {task.id for task in problem.tasks if not after.get(task.id)}
     truths = (
@@ -466,7 +467,11 @@ def _untrue(problem: Problem, plan: Plan, after: Slots) -> Iterator[Violation]:
         (
             "objective",
             [(term.name, term.level, term.value) for term in plan.objective],
-            [(term.name, term.level, term.value) for term in score_slots(problem, after)],
+            [
+                (term.name, term.level, term.value)
+                for term in score_slots(problem, after)
+                if term.name != TermName.REPAIR or term.name in said_terms
+            ],
         ),
     )
     for name, said, true in truths:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from solver.greedy import Answer, packing_sets, place_gang
 from solver.objective import NODE_DIMENSIONS
 from solver.occupancy import occupied
-from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Slot, Task
+from solver.problem import Node, Problem, Slot, Task
 from solver.score import repair, slots_before
 
 MOST_LOOKS = 100_000
@@ -60,7 +60,7 @@ class _Mender:
             users = self.occupancy.on_node[node.id]
             found = [_Place(node.id, dimension=dimension) for dimension in NODE_DIMENSIONS]
             for device in node.devices:
-                names = ("gpu_milli", "gpu_memory_mib", *(() if device.healthy else ("healthy",)))
+                names = ("gpu_milli", "gpu_memory_mib")
                 found += [_Place(node.id, device.id, name) for name in names]
             found += [
                 _Place(node.id, pair=(task, other))
@@ -79,15 +79,13 @@ class _Mender:
             return -occupancy.free[place.node][place.dimension]
         if place.dimension == "gpu_memory_mib":
             return -occupancy.free_memory_mib[place.node][place.device]
-        milli = occupancy.free_milli[place.node][place.device]
-        return -milli if place.dimension == "gpu_milli" else WHOLE_DEVICE_MILLI - milli
+        return -occupancy.free_milli[place.node][place.device]
 
     def _held(self, task: Task, place: _Place) -> int:
         """What the task would take from the excess by leaving."""
         if place.pair:
             return int(task.id in place.pair)
-        name = "gpu_milli" if place.dimension == "healthy" else place.dimension
-        return getattr(task.request, name) * len(self._slots_in(task, place))
+        return getattr(task.request, place.dimension) * len(self._slots_in(task, place))
 
     def _slots_in(self, task: Task, place: _Place) -> list[Slot]:
         return [

@@ -97,9 +97,7 @@ def _cost(term: TermName, problem: Problem, after: Slots) -> int:
 
 
 def repair(problem: Problem, after: Slots) -> int:
-    """(O0) How many capacities are exceeded, unhealthy devices in use, gangs too small and
-    separate tasks together.
-    """
+    """(O0) How many capacities are exceeded, gangs too small and separate tasks together."""
     tasks = {task.id: task for task in problem.tasks}
     short = sum(0 < len(slots) < tasks[task].fewest for task, slots in after.items())
     return short + broken_places(problem, after)
@@ -129,7 +127,6 @@ def broken_places(problem: Problem, after: Slots) -> int:
         for device in node.devices:
             if held := milli[node.id, device.id]:
                 broken += held > WHOLE_DEVICE_MILLI
-                broken += not device.healthy
                 broken += memory_mib[node.id, device.id] > device.memory_mib
     pairs = {
         (min(task.id, other), max(task.id, other))

@@ -67,9 +67,7 @@ def _cost(name: TermName, variables: Variables) -> LinearExprT:
 
 
 def repair(variables: Variables) -> LinearExprT:
-    """(O0) What stays broken: capacities, unhealthy devices in use, short gangs, separate tasks on
-    a node.
-    """
+    """(O0) What stays broken: capacities, short gangs, separate tasks on a node."""
     broken: list[LinearExprT] = [
         variables.as_is[group.index]
         for group in variables.layout.groups
@@ -109,11 +107,6 @@ def _broken_devices(variables: Variables, kind: DeviceClass) -> list[LinearExprT
         for quantity, capacity in capacities_of(kind):
             use, start = broken_use(variables, kind, quantity)
             broken += _is_over(variables, use, capacity, start)
-    if kind.occupants and not kind.devices[0].healthy:
-        in_use = variables.model.new_bool_var("")
-        for task, i in kind.occupants:
-            variables.model.add_implication(variables.stays[task][i], in_use)
-        broken.append(kind.size * in_use)
     return broken
 
 

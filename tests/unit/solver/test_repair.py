@@ -42,7 +42,6 @@ def moved(problem: Problem) -> list[str]:
     return [t.id for t in problem.tasks if is_touched(t, answer.get(t.id, ()))]
 
 
-LOST = (NODES[0], replace(NODES[1], devices=(Device(id="0", healthy=False), Device(id="1"))))
 CASES = {
     "an over-full node": ((cpu("x", 6000, "a"), cpu("y", 6000, "a", move_cost=3)), NODES, ["x"]),
     "one that is enough by itself": (
@@ -56,7 +55,6 @@ CASES = {
         ["x", "y"],
     ),
     "an over-full device": ((share("x", 600, "a0"), share("y", 500, "a0")), NODES, ["y"]),
-    "a lost device": ((share("x", 600, "b0"), share("y", 500, "b0")), LOST, ["x", "y"]),
     "device memory": (
         tuple(
             Task(id=i, request=Request(gpus=1, gpu_milli=100, gpu_memory_mib=60), placed=at("a0"))
