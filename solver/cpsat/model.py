@@ -78,9 +78,10 @@ class TermModel:
     def improve(self, term: Term, values: Values | None, seconds: float) -> Found:
         """Searches on from these values, if there are any, with all that is held."""
         self.model.clear_hints()
-        objective = self._objective(term, values)
-        for i, value in enumerate(values or ()):
+        # Values that a clone found may go on with variables that only the clone had.
+        for i, value in enumerate((values or ())[: len(self.model.proto.variables)]):
             self.model.add_hint(self.model.get_int_var_from_proto_index(i), value)
+        objective = self._objective(term, values)
         if term.name.is_maximised:
             self.model.maximize(objective)
         else:
