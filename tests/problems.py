@@ -45,6 +45,27 @@ def tiny_problem(seed: int) -> Problem:
     return random_problem(seed, nodes=3, devices=2, tasks=4)
 
 
+def with_equal_nodes(problem: Problem) -> Problem:
+    """The problem with every node on which nothing runs like the first of these."""
+    used = {slot.node for task in problem.tasks for slot in task.placed}
+    free = [node for node in problem.nodes if node.id not in used]
+    nodes = (n if n.id in used else replace(free[0], id=n.id) for n in problem.nodes)
+    return replace(problem, nodes=tuple(nodes))
+
+
+def with_watts(problem: Problem) -> Problem:
+    """The problem with something to count for ``power``: nodes and devices draw by their make."""
+    nodes = tuple(
+        replace(
+            node,
+            idle_watts=50 + len(node.devices),
+            devices=tuple(replace(d, active_watts=d.memory_mib // 100) for d in node.devices),
+        )
+        for node in problem.nodes
+    )
+    return replace(problem, nodes=nodes)
+
+
 def _nodes(rng: random.Random, count: int, devices: int) -> tuple[Node, ...]:
     shapes = [_shape(rng, devices) for _ in range(rng.randint(1, 3))]
     return tuple(_node(rng, i, rng.choice(shapes)) for i in range(count))

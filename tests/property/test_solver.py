@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from solver.check import violations
+from solver.objective import OBJECTIVE_NAMES
 from solver.plan import Plan
 from solver.problem import Problem, Slot, Task
 from solver.score import repair, slots_before
 from solver.solve import solve
 from tests.oracle import best_score, size_of
-from tests.problems import random_problem, tiny_problem
+from tests.problems import random_problem, tiny_problem, with_equal_nodes, with_watts
 
 SEEDS = st.integers(min_value=0, max_value=10**9)
 QUIET = settings(
@@ -53,12 +54,13 @@ def test_a_plan_without_time_has_no_violations_either(seed: int) -> None:
     assert violations(problem, solve(problem)) == ()
 
 
-@settings(QUIET, max_examples=60)
-@given(
-    SEEDS, st.permutations(("placed", "disruption", "fragmentation", "locality", "balance", "pack"))
-)
-def test_tiny_problems_score_what_brute_force_scores(seed: int, objective: list[str]) -> None:
-    problem = replace(tiny_problem(seed), objective=tuple(objective))
+@settings(QUIET, max_examples=80)
+@given(SEEDS, st.permutations(OBJECTIVE_NAMES), st.booleans())
+def test_tiny_problems_score_what_brute_force_scores(
+    seed: int, objective: list[str], nodes_are_equal: bool
+) -> None:
+    problem = with_watts(replace(tiny_problem(seed), objective=tuple(objective)))
+    problem = with_equal_nodes(problem) if nodes_are_equal else problem
     assume(size_of(problem) <= 2000)
     plan = solve(problem)
     assert violations(problem, plan) == ()

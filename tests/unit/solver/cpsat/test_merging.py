@@ -8,7 +8,7 @@ from solver.cpsat import search
 from solver.cpsat.merging import merge_nodes
 from solver.problem import Budget, Device, Node, Problem, Request, Slot, Task
 from solver.solve import solve
-from tests.problems import random_problem
+from tests.problems import random_problem, with_equal_nodes, with_watts
 
 OBJECTIVES = (
     ("placed", "disruption", "fragmentation", "locality", "balance"),
@@ -21,14 +21,6 @@ OBJECTIVES = (
 def node(name: str, **other: object) -> Node:
     devices = (Device(id="0"), Device(id="1", links={"0": "nvlink"}))
     return replace(Node(id=name, cpu_milli=8000, devices=devices), **other)
-
-
-def one_kind(problem: Problem) -> Problem:
-    """The problem with every node on which nothing runs like the first of these."""
-    used = {slot.node for task in problem.tasks for slot in task.placed}
-    free = [n for n in problem.nodes if n.id not in used]
-    nodes = (n if n.id in used else replace(free[0], id=n.id) for n in problem.nodes)
-    return replace(problem, nodes=tuple(nodes))
 
 
 def test_equal_nodes_are_counted() -> None:
@@ -65,14 +57,10 @@ def test_what_nobody_asks_for_is_no_difference() -> None:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_bounds_from_merged_nodes_hold(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    problem = one_kind(random_problem(seed, nodes=5, devices=4, tasks=8))
+    problem = with_watts(with_equal_nodes(random_problem(seed, nodes=5, devices=4, tasks=8)))
     problem = replace(
         problem,
         objective=OBJECTIVES[seed % len(OBJECTIVES)],
-        nodes=tuple(
-            replace(n, idle_watts=90, devices=tuple(replace(d, active_watts=30) for d in n.devices))
-            for n in problem.nodes
-        ),
         budget=Budget(deterministic=True),
     )
     with_merged = solve(problem)
