@@ -24,6 +24,7 @@ from solver.compiled.state import (
     INDEX,
     LOCALITY,
     LOG_LENGTH,
+    MEMORY_TYPE,
     MILLI,
     NEED,
     NODE,
@@ -58,8 +59,6 @@ from solver.compiled.state import (
     undo,
     within_limits,
 )
-
-MEMORY_TYPE = int64[::1]
 
 
 @numba.njit

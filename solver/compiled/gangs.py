@@ -5,23 +5,20 @@ import numpy as np
 from numba import int64
 
 from solver.compiled.construct import place_gang, respread
-from solver.compiled.refill import is_justified
+from solver.compiled.refill import is_log_allowed, lightest
 from solver.compiled.state import (
-    AFTER,
     BY_VALUE,
     DOMAIN_COUNT,
     DOMAIN_WIDTH,
     DOMAINS,
     ENDLESS,
     FEWEST,
-    FIRST,
     FIRST_UNIT,
     GPUS,
-    HOME,
     LOG,
     LOG_LENGTH,
     LOG_WIDTH,
-    MOST_TOUCHED,
+    MEMORY_TYPE,
     NODE,
     NODE_COUNT,
     NODE_WIDTH,
@@ -31,16 +28,12 @@ from solver.compiled.state import (
     RANK,
     REPLICAS,
     RUNNING,
-    RUNS_BEFORE,
     SHAPE,
-    SINGLE,
     SPREAD,
     TASK,
-    TOUCHED,
     UNIT_WIDTH,
     VALUE_COUNT,
     VALUE_START,
-    WEIGHT,
     accept,
     find,
     has_log_room,
@@ -52,7 +45,6 @@ from solver.compiled.state import (
     within_limits,
 )
 
-MEMORY_TYPE = int64[::1]
 NODES_TRIED = 6
 PLACES_TRIED = 24
 MOST_STOPPED_GANGS = 4
@@ -67,21 +59,6 @@ def stop_gang(m, t):
             stop(m, u)
         u += UNIT_WIDTH
     respread(m, t)
-
-
-@numba.njit
-def lightest(m, n, rank):
-    """Of the movable units on the node that are no more urgent, the one that is worth least."""
-    best, least = np.int64(NONE), ENDLESS
-    u = m[n + FIRST]
-    while u != NONE:
-        t = m[u + TASK]
-        if m[u + SINGLE] and m[t + RANK] >= rank:
-            worth = m[m[t + SHAPE] + WEIGHT] - (m[t + RANK] - rank) * 1_000_000
-            if worth < least:
-                best, least = u, worth
-        u = m[u + AFTER]
-    return best
 
 
 @numba.njit
@@ -165,23 +142,6 @@ def scatter(m, begin, end):
 
 
 @numba.njit
-def is_allowed(m):
-    """Whether what was done keeps to ``max_moves`` and evicts nobody without a reason."""
-    if m[RUNS_BEFORE] == 0:
-        return True
-    if m[TOUCHED] > m[MOST_TOUCHED]:
-        return False
-    for i in range(m[LOG_LENGTH]):
-        u = m[m[LOG] + LOG_WIDTH * i]
-        n = m[m[LOG] + LOG_WIDTH * i + 1]
-        if n != NONE and not is_justified(m, n):
-            return False
-        if m[u + NODE] == NONE and m[u + HOME] != NONE and not is_justified(m, m[u + HOME]):
-            return False
-    return True
-
-
-@numba.njit
 def some_gang(m, gangs, runs):
     """A gang at random that runs, or doesn't; NONE if a few looks find none."""
     for _ in range(PLACES_TRIED):
@@ -252,7 +212,7 @@ def improve_gangs(m, gangs, iterations):
         end = m[LOG_LENGTH]
         scatter(m, 0, end)
         sign = verdict(m)
-        if sign < 0 or not is_allowed(m):
+        if sign < 0 or not is_log_allowed(m):
             undo(m, 0)
             for i in range(count):
                 respread(m, touched[i])

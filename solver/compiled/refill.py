@@ -24,7 +24,11 @@ from solver.compiled.state import (
     HOME_COUNT,
     HOME_HELD,
     HOMES,
+    LOG,
+    LOG_LENGTH,
+    LOG_WIDTH,
     MEMORY,
+    MEMORY_TYPE,
     MILLI,
     MOST_TOUCHED,
     NEED,
@@ -45,6 +49,7 @@ from solver.compiled.state import (
     TOUCHED,
     UNIT_WIDTH,
     UNITS,
+    WEIGHT,
     accept,
     find,
     put,
@@ -60,7 +65,6 @@ MOST_STOPPED = 48
 MOST_DRAWN = 12
 MOST_CANDIDATES = 2 * MOST_STOPPED + MOST_DRAWN
 
-MEMORY_TYPE = int64[::1]
 MERIT_TYPE = float64[:, ::1]
 
 
@@ -179,6 +183,40 @@ def is_allowed(m, nodes, size, candidates, count):
         if m[u + NODE] == NONE and m[u + HOME] != NONE and not is_justified(m, m[u + HOME]):
             return False
     return True
+
+
+@numba.njit
+def is_log_allowed(m):
+    """The same, of everything that the log names."""
+    if m[RUNS_BEFORE] == 0:
+        return True
+    if m[TOUCHED] > m[MOST_TOUCHED]:
+        return False
+    for i in range(m[LOG_LENGTH]):
+        u = m[m[LOG] + LOG_WIDTH * i]
+        n = m[m[LOG] + LOG_WIDTH * i + 1]
+        if n != NONE and not is_justified(m, n):
+            return False
+        if m[u + NODE] == NONE and m[u + HOME] != NONE and not is_justified(m, m[u + HOME]):
+            return False
+    return True
+
+
+@numba.njit
+def lightest(m, n, rank):
+    """Of the units on the node that the ruins may stop, at this rank or less urgent, the one that
+    is missed least: the least urgent, then the one of least weight.
+    """
+    best, least = np.int64(NONE), ENDLESS
+    u = m[n + FIRST]
+    while u != NONE:
+        t = m[u + TASK]
+        if m[u + SINGLE] and m[t + RANK] >= rank:
+            worth = m[m[t + SHAPE] + WEIGHT] - m[t + RANK] * 1_000_000_000
+            if worth < least:
+                best, least = u, worth
+        u = m[u + AFTER]
+    return best
 
 
 @numba.njit

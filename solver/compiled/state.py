@@ -12,6 +12,9 @@ in the objective's order, larger is better, as gain since the last ``accept``.
 
 import numba
 import numpy as np
+from numba import int64
+
+MEMORY_TYPE = int64[::1]
 
 NONE = 0
 WHOLE = 1000

@@ -29,6 +29,7 @@ class LargeGear:
         self._moved = {t.id for t in self.problem.tasks if is_touched(t, start.get(t.id, ()))}
         self._search = LargeSearch(arrays, start, self._moved)
         self._search.construct(deadline)
+        self._search.preempt(deadline)
         is_broken = TermName.REPAIR in terms_of(self.problem)
         self._unmended = (repair(self.problem, start),) if is_broken else ()
         self._reserve = SECONDS_PER_UNIT * sum(task.replicas for task in self.problem.tasks)
@@ -43,6 +44,7 @@ class LargeGear:
         if self.certificate.relaxation is None:
             self._relax()
         goal = self.certificate.bounds(self.values())[len(self._unmended) :]
+        self._search.consolidate()
         self._search.improve(self.deadline, goal, reserve)
         return True
 
@@ -66,5 +68,6 @@ class LargeGear:
             search.guide(*merit_of(self._arrays, guidance))
         guided.construct(self.deadline, kinds_of(guidance))
         guided.construct(self.deadline)
+        guided.preempt(self.deadline)
         if guided.board.gains() > self._search.board.gains():
             self._search = guided

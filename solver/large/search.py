@@ -9,6 +9,7 @@ from solver.arrays import Arrays, Ints
 from solver.compiled import state as at
 from solver.compiled.construct import construct
 from solver.compiled.gangs import improve_gangs
+from solver.compiled.moves import consolidate, preempt
 from solver.compiled.refill import improve
 from solver.deadline import Deadline
 from solver.greedy import Answer
@@ -20,6 +21,9 @@ CONSTRUCT_SECONDS = 2.0
 """A first answer may take so long, whatever the budget."""
 IMPROVE_STEP = 2_000
 """Ruins between two looks at the clock, some 20 ms."""
+PREEMPT_STEP = 20
+MOST_SHARES_MOVED = 3
+"""Devices that more shares hold are left to the ruins."""
 GANG_LOOKS = 20_000
 """Nodes that gangs look at between two looks at the clock, about: as long as the ruins take."""
 RUINS_PER_SECOND = 100_000
@@ -54,6 +58,31 @@ class LargeSearch:
             construct(self.board.m, order, kinds, costs, begin, end)
             if deadline.spent() - begun > CONSTRUCT_SECONDS and deadline.left() <= 0:
                 break
+
+    def preempt(self, deadline: Deadline) -> None:
+        """Makes room for tasks that wait while less urgent ones run, where that is allowed."""
+        m = self.board.m
+        running = self.board.tasks[self.board.tasks[:, at.RUNNING] > 0, at.RANK]
+        waiting = self._order()
+        tasks = self.board.tasks[waiting]
+        is_single = tasks[:, at.REPLICAS] == 1
+        waiting = waiting[is_single & (tasks[:, at.RANK] < running.max(initial=0))]
+        if not m[at.RUNS_BEFORE] or not m[at.MOST_TOUCHED]:
+            return
+        costs = np.zeros(len(self.problem.nodes), dtype=np.int64)
+        order, begun = self.board.task_places(waiting), deadline.spent()
+        for begin in range(0, len(order), PREEMPT_STEP):
+            preempt(m, order, costs, begin, min(begin + PREEMPT_STEP, len(order)))
+            if deadline.spent() - begun > CONSTRUCT_SECONDS and deadline.left() <= 0:
+                break
+
+    def consolidate(self) -> None:
+        """Empties devices that few shares hold, where the objective likes that."""
+        m = self.board.m
+        if m[at.FRAGMENTATION] < 0 and m[at.PACK] < 0 and m[at.POWER] < 0:
+            return
+        for size in range(1, MOST_SHARES_MOVED + 1):
+            consolidate(m, size)
 
     def guide(self, task_class: Ints, node_class: Ints, merit: Merit) -> None:
         """From now on refill nodes by ``merit`` [task classes, node classes]."""
