@@ -69,18 +69,22 @@ def sizes_of(
     groups = min(MOST_SIZES, len(sizes))
     while True:
         chosen = grouped(sizes, loss, groups)
-        found = _patterns(chosen, rooms)
+        demand = _sums(size_row(chosen, sizes), count[sizes], len(chosen)).astype(np.int64).tolist()
+        found = _patterns(chosen, demand, rooms)
         if found is not None or groups == 1:
             return chosen, found or {}
         groups -= max(1, groups // 16)
 
 
-def _patterns(sizes: list[int], rooms: Mapping[int, int]) -> dict[int, list[Pattern]] | None:
+def _patterns(
+    sizes: list[int], demand: list[int], rooms: Mapping[int, int]
+) -> dict[int, list[Pattern]] | None:
     """The patterns of all rooms, None if they are too many columns."""
     left = MOST_PATTERNS
     found = {}
     for room, classes in rooms.items():
-        few_enough = patterns(sizes, room, min(MOST_OF_A_DEVICE, left // max(1, classes)))
+        most = min(MOST_OF_A_DEVICE, left // max(1, classes))
+        few_enough = patterns(sizes, demand, room, most)
         if few_enough is None:
             return None
         found[room] = few_enough

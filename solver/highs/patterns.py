@@ -9,21 +9,29 @@ Pattern = tuple[int, ...]
 """How many shares of each size; no further share would fit."""
 
 
-def patterns(sizes: list[int], room: int, most: int) -> list[Pattern] | None:
+def patterns(sizes: list[int], demand: list[int], room: int, most: int) -> list[Pattern] | None:
     """All maximal patterns of a device with so much room, None if there are more than ``most``.
 
-    ``sizes`` fall. A pattern is maximal when what is left is less than the smallest size.
+    ``sizes`` fall, and no pattern has more of one than ``demand``. What is left in a maximal
+    pattern is too little for any size of which there are more.
     """
     found: list[Pattern] = []
-    smallest = sizes[-1] if sizes else room + 1
     taken = [0] * len(sizes)
 
+    def is_maximal(left: int) -> bool:
+        return not any(
+            size <= left and count < limit
+            for size, count, limit in zip(sizes, taken, demand, strict=True)
+        )
+
     def descend(i: int, left: int) -> bool:
-        if left < smallest or i == len(sizes):
-            if left < smallest:
+        while i < len(sizes) and sizes[i] > left:
+            i += 1
+        if i == len(sizes):
+            if is_maximal(left):
                 found.append(tuple(taken))
             return len(found) <= most
-        for count in range(left // sizes[i], -1, -1):
+        for count in range(min(demand[i], left // sizes[i]), -1, -1):
             taken[i] = count
             if not descend(i + 1, left - count * sizes[i]):
                 return False

@@ -6,7 +6,8 @@ linear program, but nothing here depends on how it was solved: all is counted in
 whatever is rounded makes the bound larger.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +64,11 @@ class Ledger:
         self.on_nodes, self.on_devices = self._eligible(arrays)
         self.with_gpu = np.flatnonzero(self.gpus > 0)
         self.without_gpu = np.flatnonzero(self.gpus == 0)
-        self.sizes: list[int] = sorted(set(self.milli[self.is_share].tolist()))
+        replicas: Counter[int] = Counter()
+        for c in np.flatnonzero(self.is_share).tolist():
+            replicas[int(self.milli[c])] += demand.most[c]
+        self.sizes = dict(sorted(replicas.items()))
+        """Size of a share -> replicas, smallest first."""
         self.cuts, self.cut_total = self._cuts()
         self.leftovers = self._leftovers(runs)
         has_room = np.zeros(len(shape), dtype=np.bool_)
@@ -73,7 +78,6 @@ class Ledger:
         self.has_room: Flags = has_room
         heaviest = int(self.weight[has_room].max(initial=1))
         self.bits = max(0, min(32, 50 - heaviest.bit_length()))
-        self._without_prices = self.prices()
 
     def prices(self) -> Prices:
         """Prices of which all are 0."""
@@ -87,6 +91,15 @@ class Ledger:
             limit=np.zeros(len(self.demand.limits), dtype=np.int64),
             level=np.zeros(len(self.demand.levels), dtype=np.int64),
         )
+
+    def plain_prices(self) -> Prices:
+        """Each GPU milli costs what it counts for, in any level: capacity without fragments."""
+        prices = self.prices()
+        one = 1 << self.bits
+        prices.share[:] = np.arange(WHOLE_DEVICE_MILLI + 1) * one
+        prices.whole[:] = WHOLE_DEVICE_MILLI * one
+        prices.level[:] = one
+        return prices
 
     def _eligible(self, arrays: Arrays) -> tuple[Flags, Flags]:
         """[classes of tasks, C] and [.., J]: where a new replica could be at all."""
@@ -139,7 +152,7 @@ class Ledger:
             places[place] = places.get(place, 0) + count
         return dict(found)
 
-    def bound(self, level: int, prices: Prices, at_least: dict[int, int]) -> int:
+    def bound(self, level: int, prices: Prices, at_least: Mapping[int, int]) -> int:
         """No plan that is worth ``at_least`` so much in the levels named is worth more than this
         in ``level``; levels are given by index.
         """
@@ -149,7 +162,7 @@ class Ledger:
         total = self._room_worth(prices, fillings, device)
         for other, value in at_least.items():
             total -= int(prices.level[other]) * (value - demand.fixed_value[other])
-        profit = self._profit(level, prices)
+        profit = self._profit(level, prices, at_least)
         node_cost = self._node_cost(prices)
         best = self._best(prices, device, profit, node_cost)
         for c, gain in enumerate(best.tolist()):
@@ -178,41 +191,43 @@ class Ledger:
     def fillings(self, share: Ints) -> Ints:
         """[J, 1001] the most that the shares on a device with so much milli can be worth.
 
-        A knapsack, filled without limit.
+        A knapsack. No more shares of a price are on a device than there are in all.
         """
         small = self._small_fillings(share)
         best = small.copy()
-        items = self._steps(share, HALF + 1, WHOLE_DEVICE_MILLI)
-        worth = share[:, items]
-        for milli in range(HALF + 1, WHOLE_DEVICE_MILLI + 1):
-            if fit := int(np.searchsorted(items, milli, side="right")):
-                with_large = (small[:, milli - items[:fit]] + worth[:, :fit]).max(axis=1)
-                np.maximum(best[:, milli], with_large, out=best[:, milli])
+        for size, _ in self._steps(share, HALF + 1, WHOLE_DEVICE_MILLI):
+            with_large = small[:, :-size] + share[:, size, None]
+            np.maximum(best[:, size:], with_large, out=best[:, size:])
         return best
 
     def _small_fillings(self, share: Ints) -> Ints:
         """The same of shares that a device has room for two of."""
         best = np.zeros_like(share)
-        items = self._steps(share, 1, HALF + 1)
-        worth = share[:, items]
-        for milli in range(1, WHOLE_DEVICE_MILLI + 1):
-            best[:, milli] = best[:, milli - 1]
-            if fit := int(np.searchsorted(items, milli, side="right")):
-                with_one = (best[:, milli - items[:fit]] + worth[:, :fit]).max(axis=1)
-                np.maximum(best[:, milli], with_one, out=best[:, milli])
+        for size, replicas in self._steps(share, 1, HALF + 1):
+            left = min(replicas, WHOLE_DEVICE_MILLI // size)
+            copies = 1
+            while left:
+                # 1, 2, 4, ... copies at once add up to every number of them.
+                copies = min(copies, left)
+                with_more = best[:, : -copies * size] + copies * share[:, size, None]
+                np.maximum(best[:, copies * size :], with_more, out=best[:, copies * size :])
+                left -= copies
+                copies *= 2
         return best
 
-    def _steps(self, share: Ints, first: int, end: int) -> Ints:
-        """The sizes from ``first`` on at which a price rises: of shares that cost the same, only
-        the smallest counts.
+    def _steps(self, share: Ints, first: int, end: int) -> list[tuple[int, int]]:
+        """The sizes from ``first`` on at which a price rises, and how many replicas are of that
+        price: of shares that cost the same, only the smallest counts.
         """
-        sizes = [size for size in self.sizes if first <= size < end]
-        steps = [
-            size
-            for before, size in zip([None, *sizes], sizes, strict=False)
-            if before is None or (share[:, size] > share[:, before]).any()
-        ]
-        return np.array(steps, dtype=np.int64)
+        steps: list[tuple[int, int]] = []
+        for size, replicas in self.sizes.items():
+            if not first <= size < end:
+                continue
+            if steps and (share[:, size] == share[:, steps[-1][0]]).all():
+                steps[-1] = steps[-1][0], steps[-1][1] + replicas
+            else:
+                steps.append((size, replicas))
+        return steps
 
     def device_prices(self, prices: Prices, fillings: Ints) -> Ints:
         """[J] of a whole device: whichever of its uses is worth most."""
@@ -240,10 +255,11 @@ class Ledger:
             if price and quantity
         )
 
-    def _profit(self, level: int, prices: Prices) -> Ints:
+    def _profit(self, level: int, prices: Prices, at_least: Mapping[int, int]) -> Ints:
         """[classes of tasks] what a replica is worth, less what it takes from queues' limits."""
         demand = self.demand
-        worth = prices.level.copy()
+        worth = np.zeros_like(prices.level)
+        worth[list(at_least)] = prices.level[list(at_least)]
         worth[level] += 1 << self.bits
         weight = np.where(self.has_room, self.weight, 0)
         profit = weight * worth[demand.level]

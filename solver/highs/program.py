@@ -159,7 +159,7 @@ class Program:
     def _parts(self) -> tuple[tuple[int, ...], Ints]:
         """A few sizes of partly free devices, and how many of each class are counted as such."""
         free = self.ledger.cluster.free
-        smallest = self.ledger.sizes[0] if self.ledger.sizes else WHOLE_DEVICE_MILLI
+        smallest = min(self.ledger.sizes, default=WHOLE_DEVICE_MILLI)
         count = free[:, smallest:WHOLE_DEVICE_MILLI].sum(axis=0)
         rooms = np.flatnonzero(count) + smallest
         if len(rooms) > MOST_PARTS:

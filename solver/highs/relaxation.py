@@ -96,10 +96,7 @@ class Relaxation:
             kept[level] = value * (1 - 1e-9)
 
     def bound(self, level: int, at_least: Mapping[int, int]) -> int:
-        """No plan worth at least that in these other levels is worth more than this in ``level``.
-
-        Negative where no such plan can exist at all.
-        """
+        """No plan with at least that in these other levels has more than this in ``level``."""
         row = self.levels.index(level)
         kept = {self.levels.index(other): value for other, value in at_least.items()}
         key = row, tuple(sorted(kept.items()))
@@ -108,7 +105,7 @@ class Relaxation:
             found = self.program.solve(
                 row, {other: float(value - fixed[other]) for other, value in kept.items()}
             )
-            tried = [self.ledger.prices(), self._proposals[row]]
+            tried = [self.ledger.prices(), self.ledger.plain_prices(), self._proposals[row]]
             if found is not None:
                 tried += [found[0], self.ledger.lifted(found[0])]
             self._known[key] = min(self.ledger.bound(row, prices, kept) for prices in tried)
