@@ -61,7 +61,7 @@ def explain(
     arrays = as_arrays(problem) if arrays is None else arrays
     ground = Ground(arrays)
     running = Running(ground, answer)
-    room = Room(ground, running, np.zeros(len(tasks), dtype=bool))
+    room = Room(ground, running)
     apart = {
         task: tuple(running.index[other] for other in others)
         for task, others in separated(problem).items()

@@ -26,6 +26,7 @@ class Rivals:
         self.room = room
         self.moves = Moves(room, ask_of)
         self._without: dict[int, Room | None] = {}
+        self._held_by_higher: dict[int, int] = {}
         running = room.running
         self._runs: Flags = running.replicas > 0
         self._reclaiming = Reclaiming(running)
@@ -69,7 +70,7 @@ class Rivals:
             text = (
                 f"the room that it needs is held by tasks of higher priority than {task.priority}"
             )
-            nodes = self._nodes_of(higher.gone)
+            nodes = self._nodes_of_higher(task.priority, higher)
             yield Reason(code=ReasonCode.LOWER_PRIORITY, text=text, nodes=nodes)
         left = self.moves_left
         if left is not None:
@@ -86,13 +87,18 @@ class Rivals:
 
     def _nodes_of(self, tasks: Flags) -> int:
         running = self.room.running
-        return len(np.unique(running.node[tasks[running.task]]))
+        return int(np.count_nonzero(np.bincount(running.node[tasks[running.task]])))
+
+    def _nodes_of_higher(self, priority: int, higher: Room) -> int:
+        if priority not in self._held_by_higher:
+            self._held_by_higher[priority] = self._nodes_of(higher.gone)
+        return self._held_by_higher[priority]
 
     def _without_higher(self, priority: int) -> Room | None:
         if priority not in self._without:
-            gone = self._runs & (self._priority > priority)
+            gone = np.flatnonzero(self._runs & (self._priority > priority))
             full = len(self._without) >= MOST_LEVELS
-            self._without[priority] = self.room.without(gone) if gone.any() and not full else None
+            self._without[priority] = self.room.without(gone) if len(gone) and not full else None
         return self._without[priority]
 
     def _who_would_give_way(self, ask: Ask, left: int) -> list[int]:

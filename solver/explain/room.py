@@ -4,6 +4,7 @@ Sizes: T tasks, E entries (a task on a node), X holds (a task on a device).
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -79,11 +80,14 @@ class Running:
         )
         self.hold_entry, self.hold_device, self.hold_milli, self.hold_memory_mib = table
         """[X] each; sorted by entry"""
+        entries = np.arange(len(of_task) + 1)
+        self._first_hold: list[int] = np.searchsorted(self.hold_entry, entries).tolist()
         self.replicas: Ints = np.zeros(len(self.tasks), dtype=np.int64)
         np.add.at(self.replicas, self.task, self.count)
         self._limits = _limits(queue_chains(problem))
         self.charged = self._charge()
         """Limit -> task -> what the task's replicas count for there."""
+        self.total = {limit: sum(by_task.values()) for limit, by_task in self.charged.items()}
         self._by_node: list[list[int]] | None = None
 
     def _charge(self) -> dict[QueueDimension, dict[int, int]]:
@@ -120,47 +124,61 @@ class Running:
         return self._by_node[node] if node < len(self._by_node) else []
 
     def holds_of(self, entry: int) -> slice:
-        """The holds of an entry: they are sorted by it."""
-        first = int(np.searchsorted(self.hold_entry, entry))
-        return slice(first, int(np.searchsorted(self.hold_entry, entry + 1)))
+        """Where an entry's holds are."""
+        return slice(self._first_hold[entry], self._first_hold[entry + 1])
 
 
 class Room:
     """What is free when some tasks run: on nodes, on devices and under the limits of queues."""
 
-    def __init__(self, ground: Ground, running: Running, gone: Flags) -> None:
+    def __init__(self, ground: Ground, running: Running) -> None:
         self.ground = ground
         self.running = running
-        self.gone = gone
+        self.gone: Flags = np.zeros(len(running.tasks), dtype=bool)
         """[T] tasks of the final state that don't run here."""
-        stays = ~gone[running.task]
         self.free: Ints = ground.capacity.copy()
         """[K, N]; below 0 where a node is over-full."""
-        for k, free in enumerate(self.free):
-            np.subtract.at(free, running.node[stays], running.held[k, stays])
-        holds = stays[running.hold_entry]
-        device = running.hold_device[holds]
         self.milli: Ints = np.full(len(ground.memory_mib), WHOLE_DEVICE_MILLI, dtype=np.int64)
         """[D]"""
-        np.subtract.at(self.milli, device, running.hold_milli[holds])
         self.memory_mib: Ints = ground.memory_mib.copy()
         """[D]"""
-        np.subtract.at(self.memory_mib, device, running.hold_memory_mib[holds])
+        self._add(slice(None), slice(None), -1)
+        self._forget()
+
+    def _forget(self) -> None:
         self.tables: dict[Hashable, Ints] = {}
         """What was counted here before, by what was asked."""
         self._use: dict[QueueDimension, int] = {}
 
-    def without(self, tasks: Iterable[int] | Flags) -> "Room":
-        """The room when these tasks are away too."""
-        gone = self.gone.copy()
-        gone[tasks if isinstance(tasks, np.ndarray) else list(tasks)] = True
-        return Room(self.ground, self.running, gone)
+    def _add(self, entries: slice | Ints, holds: slice | Ints, sign: int) -> None:
+        """Gives back what these hold, or takes it."""
+        running = self.running
+        at = running.node[entries]
+        for free, held in zip(self.free, running.held, strict=True):
+            np.add.at(free, at, sign * held[entries])
+        device = running.hold_device[holds]
+        np.add.at(self.milli, device, sign * running.hold_milli[holds])
+        np.add.at(self.memory_mib, device, sign * running.hold_memory_mib[holds])
+
+    def without(self, tasks: Iterable[int]) -> "Room":
+        """The room when these tasks are away too; all of them run here."""
+        away = copy(self)
+        for name in ("gone", "free", "milli", "memory_mib"):
+            setattr(away, name, getattr(self, name).copy())
+        away._forget()
+        running, gone = self.running, np.zeros_like(self.gone)
+        gone[np.fromiter(tasks, dtype=np.int64)] = True
+        away.gone |= gone
+        leaves = gone[running.task]
+        away._add(np.flatnonzero(leaves), np.flatnonzero(leaves[running.hold_entry]), 1)
+        return away
 
     def use_of(self, limit: QueueDimension) -> int:
         """What counts against a limit."""
         if limit not in self._use:
             charged = self.running.charged[limit]
-            self._use[limit] = sum(q for task, q in charged.items() if not self.gone[task])
+            away = sum(charged.get(task, 0) for task in np.flatnonzero(self.gone).tolist())
+            self._use[limit] = self.running.total[limit] - away
         return self._use[limit]
 
     def short_limits(self, task: Task, replicas: int) -> list[tuple[QueueDimension, int, int]]:
