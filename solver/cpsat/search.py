@@ -16,6 +16,8 @@ from solver.problem import Budget, Slot
 
 RESERVE_SECONDS = 0.3
 """What each later term is left at least; about what presolving one takes, twice."""
+WORTH_MERGING_RATIO = 0.8
+"""With more nodes than this left, a second model costs more than it tells."""
 MERGED_RATIO = 0.5
 """How much of a term's time goes to its bound on merged nodes at most."""
 FOLLOW_RATIO = 0.15
@@ -77,11 +79,13 @@ class ExactModel:
         return Outcome(answer=answer, bounds=tuple(bounds))
 
     def _merged(self) -> "_Merged | None":
-        """The model with equal nodes as one; None where no two nodes are equal."""
+        """The model with equal nodes as one; None where next to no nodes are equal."""
         found = merge_nodes(self.layout.problem)
         if found is None:
             return None
         problem, members = found
+        if len(members) > WORTH_MERGING_RATIO * len(self.layout.problem.nodes):
+            return None
         copies = tuple(map(len, members))
         layout = lay_out(problem, self.layout.size, self.deadline, copies)
         if layout is None:
