@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache, partial
 from typing import Any
 
 from solver.problem import Problem
@@ -11,7 +12,7 @@ from solver.problem import Problem
 
 def canonical_bytes(problem: Problem) -> bytes:
     """JSON in UTF-8 with every field written out, keys sorted and no spaces."""
-    return json_bytes(as_document(problem))
+    return json_bytes(problem)
 
 
 def digest(problem: Problem) -> str:
@@ -19,25 +20,31 @@ def digest(problem: Problem) -> str:
     return "sha256:" + hashlib.sha256(canonical_bytes(problem)).hexdigest()
 
 
-def as_document(value: Any, *, leave_out_none: bool = False) -> Any:
-    """A tree of our dataclasses as plain dicts and lists, ready for JSON."""
-    if is_dataclass(value):
-        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {
-            name: as_document(item, leave_out_none=leave_out_none)
-            for name, item in pairs
-            if not (leave_out_none and item is None)
-        }
+def as_document(value: Any, *, leave_out_none: bool = False) -> dict[str, Any]:
+    """One of our dataclasses, or a mapping, as a dict. What it holds stays as it is: this is what
+    ``json`` asks of its ``default``.
+    """
     if isinstance(value, Mapping):
-        return {k: as_document(item, leave_out_none=leave_out_none) for k, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [as_document(item, leave_out_none=leave_out_none) for item in value]
-    return value
+        return dict(value)
+    if not is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} has no form in JSON")
+    pairs = ((name, getattr(value, name)) for name in _names(type(value)))
+    return {name: item for name, item in pairs if not (leave_out_none and item is None)}
+
+
+def json_text(value: Any, *, leave_out_none: bool = False, **options: Any) -> str:
+    """JSON of a tree of our dataclasses. Raises ``ValueError`` for NaN and infinity, which JSON
+    doesn't have.
+    """
+    default = partial(as_document, leave_out_none=leave_out_none)
+    return json.dumps(value, default=default, ensure_ascii=False, allow_nan=False, **options)
 
 
 def json_bytes(document: object) -> bytes:
-    """Canonical JSON. Raises ``ValueError`` for NaN and infinity, which JSON doesn't have."""
-    text = json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
+    """Canonical JSON."""
+    return json_text(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

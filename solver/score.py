@@ -51,6 +51,8 @@ def slots_before(problem: Problem) -> dict[str, tuple[Slot, ...]]:
 
 def kept(task: Task, after: tuple[Slot, ...]) -> int:
     """How many of the task's running replicas stay exactly where they are."""
+    if task.placed == after:
+        return len(after)
     before = Counter(slot.key for slot in task.placed)
     return (before & Counter(slot.key for slot in after)).total()
 

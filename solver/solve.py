@@ -59,6 +59,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     run = _Run(problem, deadline)
     run.search()
     answer = put_back(problem, run.answer, deadline)
+    name = digest(problem)
     terms = _terms(problem, answer, run.bounds)
     return Plan(
         version=1,
@@ -78,7 +79,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
             seconds=round(deadline.spent(), 6),
             quick_seconds=round(run.quick_seconds, 6),
             workers=1 if problem.budget.deterministic else problem.budget.workers,
-            digest=digest(problem),
+            digest=name,
         ),
     )
 
@@ -91,6 +92,7 @@ class _Run:
         self.deadline = deadline
         self.certificate = Certificate(problem)
         self.answer: Answer = slots_before(problem)
+        self.values: Bounds = self._values()
         self.bounds: Bounds = self.certificate.free
         self.searched = False
         self.quick_seconds = 0.0
@@ -108,7 +110,7 @@ class _Run:
             if self._is_countable and not self._is_proven() and self.deadline.left() > 0:
                 seconds = RELAXATION_SHARE * self.problem.budget.seconds
                 self.certificate.relax(as_arrays(self.problem), seconds)
-                self.bounds = self.certificate.bounds(self._values())
+                self.bounds = self.certificate.bounds(self.values)
                 self._prove()
 
     def _search_widely(self, start: Answer) -> bool:
@@ -122,13 +124,13 @@ class _Run:
             self.searched = gear.search(SHARE_BEFORE_PROOF)
             if not self._take(gear.answer()):
                 return False
-            self.bounds = self.certificate.bounds(self._values())
+            self.bounds = self.certificate.bounds(self.values)
             if self._is_proven() or self._prove():
                 return True
         self.searched = gear.search(1.0) or self.searched
         if not self._take(gear.answer()):
             return False
-        self.bounds = self.certificate.bounds(self._values())
+        self.bounds = self.certificate.bounds(self.values)
         return True
 
     def _prove(self) -> bool:
@@ -138,7 +140,7 @@ class _Run:
         from solver.cpsat.layout import lay_out  # noqa: PLC0415
         from solver.cpsat.search import ExactModel  # noqa: PLC0415
 
-        layout = lay_out(self.problem, MOST_PATTERNS)
+        layout = lay_out(self.problem, MOST_PATTERNS, self.deadline)
         if layout is None:
             return False
         outcome = ExactModel(layout, self.problem.budget, self.deadline).solve(
@@ -155,13 +157,14 @@ class _Run:
         if check.slot_violations(self.problem, answer):
             return False
         self.answer = answer
+        self.values = self._values()
         return True
 
     def _values(self) -> Bounds:
         return tuple(entry.value for entry in score_slots(self.problem, self.answer))
 
     def _is_proven(self) -> bool:
-        return self._values() == self.bounds
+        return self.values == self.bounds
 
 
 def _terms(problem: Problem, answer: Answer, bounds: Bounds) -> tuple[ObjectiveTerm, ...]:

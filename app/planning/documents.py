@@ -14,7 +14,7 @@ from solver import validity
 from solver.errors import Fault, InvalidPlan, InvalidProblem, shorten
 from solver.plan import Plan
 from solver.problem import Problem
-from solver.replay import as_document
+from solver.replay import json_text
 
 FAULTS_SHOWN = 1000
 """More faults than this help nobody; the last line then says how many were left out."""
@@ -71,8 +71,7 @@ def parse_plan(data: bytes) -> Plan:
 
 def plan_bytes(plan: Plan) -> bytes:
     """The plan as JSON in the contract's order of fields, without those that say nothing (None)."""
-    document = as_document(plan, leave_out_none=True)
-    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return json_text(plan, leave_out_none=True).encode() + b"\n"
 
 
 def forms() -> tuple[str, ...]:
