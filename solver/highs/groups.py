@@ -38,6 +38,8 @@ class Groups:
     weight: Floats
     memory: Floats
     """[G] mean, in units."""
+    milli: Floats
+    """[G] mean."""
     most: Floats
     fewest: Floats
     """[G] replicas."""
@@ -123,6 +125,7 @@ def groups_of(ledger: Ledger, sizes: list[int]) -> Groups:
         ),
         weight=_sums(number, ledger.weight[rows] * share, len(first)),
         memory=_sums(number, ledger.memory[rows] * share, len(first)),
+        milli=_sums(number, ledger.milli[rows] * share, len(first)),
         most=total,
         fewest=_sums(number, fewest, len(first)),
         first=rows[first],

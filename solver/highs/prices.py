@@ -1,4 +1,4 @@
-"""Prices of everything that is scarce, and the bound that they prove (docs/model.md, B3).
+"""Prices of everything that is scarce, and the bound that they prove (docs/model.md, B4).
 
 Any prices prove a bound: no plan is worth more than what the cluster costs at these prices, plus
 what each replica is worth beyond the cheapest room that could hold it. Good prices come from a

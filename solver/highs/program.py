@@ -65,6 +65,8 @@ class Program:
             rooms[room] = int((self._part_count[:, i] > 0).sum())
         self.sizes, self._patterns = sizes_of(ledger, rooms)
         self.groups = groups_of(ledger, self.sizes)
+        # Patterns of rounded sizes may hold more than a device does; the real sizes don't.
+        self._is_coarse = len(self.sizes) < len(ledger.sizes)
         cluster, demand, first = ledger.cluster, ledger.demand, self.groups.first
         nodes, devices = len(cluster.size), len(cluster.at)
         self._rows = _Matrix(
@@ -74,6 +76,7 @@ class Program:
                 "whole": devices,
                 "part": devices * len(self._part_rooms),
                 "share": devices * len(self.sizes),
+                "milli": devices,
                 "memory": devices,
                 "cut": nodes * len(ledger.cuts),
                 "limit": len(demand.limits),
@@ -118,6 +121,8 @@ class Program:
         row = size_row(self.sizes, ledger.milli[first])[group[some]]
         put("share", device[some] * sizes + row, some, 1.0)
         put("memory", device[some], some, groups.memory[group[some]])
+        if self._is_coarse:
+            put("milli", device[some], some, groups.milli[group[some]])
         for i, least in enumerate(ledger.cuts):
             some = np.flatnonzero(gpus >= least)
             put("cut", node[some] * len(ledger.cuts) + i, some, 1.0)
@@ -145,6 +150,8 @@ class Program:
             columns = width + np.arange(len(used) * len(found))
             device = np.repeat(used, len(found))
             put(name, device * blocks + block, columns, 1.0)
+            if self._is_coarse:
+                put("milli", device, columns, -room)
             if name == "whole":
                 put("memory", device, columns, -memory[device])
             put(
@@ -189,6 +196,7 @@ class Program:
                     if ledger.is_share[c]:
                         row = int(size_row(self.sizes, ledger.milli[c : c + 1])[0])
                         entries.append(("share", j * sizes + row, 1.0))
+                        entries.append(("milli", j, groups.milli[g] * self._is_coarse))
                         entries.append(("memory", j, groups.memory[g]))
                     else:
                         entries.append(("whole", j, 1.0))
@@ -304,6 +312,8 @@ class Program:
         share = prices.share.copy()
         if self.sizes:
             share[:, milli] = np.maximum.accumulate(steps[:, size_row(self.sizes, milli)], axis=1)
+        per_milli = of("milli", prices.whole.shape, LARGEST_PRICE >> 10)
+        share += per_milli[:, None] * np.arange(WHOLE_DEVICE_MILLI + 1)
         largest = max(1, int(ledger.cluster.memory_mib.max(initial=0)) >> ledger.memory_unit)
         heaviest = int(ledger.weight[ledger.has_room].max(initial=1))
         return Prices(
