@@ -31,7 +31,7 @@ MOST_SETS = 256
 """So many sets of units are noted that would make room ..."""
 MOST_TRIED = 24
 """... and so many of them are tried out."""
-MOST_LOOKS = 4000
+MOST_LOOKS = 1000
 """Looks at nodes for one arrival."""
 
 

@@ -21,7 +21,6 @@ for all of it."""
 NO_NODE = -1
 NO_ROW = -1
 HUGE = 1e18
-TINY = 1e-6
 
 
 class Cluster(NamedTuple):
@@ -74,9 +73,7 @@ class Demand(NamedTuple):
     memory: npt.NDArray[np.float64]
     """[M]"""
     block: npt.NDArray[np.float64]
-    """[M] milli of all devices of a task with several; 1 for the others."""
-    per_block: npt.NDArray[np.float64]
-    """[M] 1 / block"""
+    """[M] milli of all devices of a task with several; 0 for the others."""
     need: npt.NDArray[np.float64]
     """[K, M]"""
     rate: npt.NDArray[np.float64]
@@ -90,7 +87,7 @@ class Demand(NamedTuple):
     device_accepts: npt.NDArray[np.float64]
     """[device kinds, M] 1 or 0"""
     rest: npt.NDArray[np.float64]
-    """[1001] what is expected to stay unused of so many free milli of one device (model.md, I2)."""
+    """[1001] what stays unused of so many free milli of one device (model.md, I2)."""
 
 
 class Known(NamedTuple):
@@ -115,7 +112,7 @@ _F1, _F2 = types.float64[::1], types.float64[:, ::1]
 _B1, _B2 = types.uint8[::1], types.uint8[:, ::1]
 CLUSTER = types.NamedTuple((_I2, _I2, _I2, _I2, _I1, _I1, _I3, _I1, _F1, _I1), Cluster)
 SHAPES = types.NamedTuple((_I2, _I2, _I2, _B2, _B2), Shapes)
-DEMAND = types.NamedTuple((_F1, _F1, _F1, _F1, _F1, _F2, _F2, _F2, _B1, _F2, _F2, _F1), Demand)
+DEMAND = types.NamedTuple((_F1, _F1, _F1, _F1, _F2, _F2, _F2, _B1, _F2, _F2, _F1), Demand)
 KNOWN = types.NamedTuple((_I2, _F2, _I2, _I1, _I1, _I1), Known)
 
 _exact = {"reassoc", "nsz"}
@@ -154,13 +151,12 @@ def _limit(demand, n, left, limit):
 
 
 @numba.njit(cache=True, fastmath=_exact)
-def _stranded(total, usable, limit, weight, block, per_block):
+def _stranded(total, usable, limit, weight, block):
     """(I1) without its second part, for one node."""
     stranded = 0.0
     for m in range(len(usable)):
-        used = np.floor(usable[m] * per_block[m] + TINY) * block[m]
-        fed = min(used, limit[m])
-        used, fed = (used, fed) if limit[m] >= 0 else (0.0, 0.0)
+        used = usable[m] if usable[m] >= block[m] and limit[m] >= 0 else 0.0
+        fed = min(used, limit[m]) if limit[m] >= 0 else 0.0
         stranded += weight[m] * (STRANDED_WEIGHT * (total - used) + (used - fed))
     return stranded
 
@@ -172,7 +168,6 @@ def _stranded_after(
     limit,
     weight,
     block,
-    per_block,
     milli,
     memories,
     accepts,
@@ -187,9 +182,8 @@ def _stranded_after(
         before = free if free >= milli[m] and memory >= memories[m] else 0.0
         after = rest if rest >= milli[m] and memory_rest >= memories[m] else 0.0
         now = usable[m] + (after - before) * accepts[m]
-        used = np.floor(now * per_block[m] + TINY) * block[m]
-        fed = min(used, limit[m])
-        used, fed = (used, fed) if limit[m] >= 0 else (0.0, 0.0)
+        used = now if now >= block[m] and limit[m] >= 0 else 0.0
+        fed = min(used, limit[m]) if limit[m] >= 0 else 0.0
         stranded += weight[m] * (STRANDED_WEIGHT * (total - used) + (used - fed))
     return stranded
 
@@ -218,7 +212,7 @@ def assess(cluster, demand, n):
     total, rests = _survey(cluster, demand, n, usable)
     _limit(demand, n, cluster.free[n], limit)
     cluster.stranded[n] = rests + _stranded(
-        float(total), usable, limit, demand.weight, demand.block, demand.per_block
+        float(total), usable, limit, demand.weight, demand.block
     )
     cluster.counter[1] += 1
     cluster.version[n] = cluster.counter[1]
@@ -305,7 +299,7 @@ def _best_device(cluster, shapes, demand, s, n, scratch):
     for k in range(DIMENSIONS):
         left[k] = cluster.free[n, k] - shapes.need[s, k]
     _limit(demand, n, left, limit)
-    weight, block, per_block = demand.weight, demand.block, demand.per_block
+    weight, block = demand.weight, demand.block
     rests -= cluster.stranded[n]
     if devices != 1:
         for i in range(count):
@@ -315,7 +309,7 @@ def _best_device(cluster, shapes, demand, s, n, scratch):
             rests -= demand.rest[free]
             total -= free
             _take_away(float(free), float(memory), demand.milli, demand.memory, accepts, usable)
-        return rests + _stranded(float(total), usable, limit, weight, block, per_block), 0
+        return rests + _stranded(float(total), usable, limit, weight, block), 0
     best, best_device = HUGE, 0
     for i in range(count):
         d = found[i]
@@ -327,7 +321,6 @@ def _best_device(cluster, shapes, demand, s, n, scratch):
             limit,
             weight,
             block,
-            per_block,
             demand.milli,
             demand.memory,
             demand.device_accepts[cluster.kind[n, d]],
@@ -477,19 +470,3 @@ def count_in(cluster, shapes, demand, s, n, devices, sign):
         cluster.milli[n, d] -= sign * shapes.size[s, 1]
         cluster.memory[n, d] -= sign * shapes.size[s, 2]
     assess(cluster, demand, n)
-
-
-@numba.njit(types.void(_F1, types.float64, _F1), cache=True)
-def fill_rests(frequency, hazard, rest):
-    """(I2): what is expected to stay unused of each number of free milli of one device.
-
-    ``frequency[r]`` is how many of a thousand GPU tasks ask for r milli.
-    """
-    rest[0] = 0.0
-    for free in range(1, WHOLE + 1):
-        unused, weight = hazard * free, hazard
-        for share in range(1, free + 1):
-            if frequency[share] > 0:
-                unused += frequency[share] * rest[free - share]
-                weight += frequency[share]
-        rest[free] = unused / weight

@@ -6,15 +6,17 @@ from math import log2
 
 import numpy as np
 
-from solver.compiled.online import DIMENSIONS, HUGE, WHOLE, Demand, fill_rests
+from solver.compiled.online import DIMENSIONS, HUGE, WHOLE, Demand
+from solver.compiled.worth import price_rests
 
 MOST_EXPECTED = 96
 """So many shapes are told apart; of more, those that are nearly alike count as one."""
 TOTAL_WEIGHT = 4096
-REST_WEIGHT = 4 * TOTAL_WEIGHT
-"""Puts (I2) on the scale of (I1)."""
-HAZARD = 10.0
-"""In a thousand: how likely it is that nothing more comes before the next task of any kind."""
+REST_WEIGHT = 16 * 4 * TOTAL_WEIGHT
+"""(I2) decides, (I1) between what it finds nearly equal."""
+MOST_SIZES = 64
+STEP_MILLI = 20
+"""More sizes of shares than that are rounded up to such steps."""
 VECTOR = 32
 MEMORY_OF = 1 << 15
 """After so many tasks all counts are halved: what came lately says more about what will."""
@@ -71,7 +73,7 @@ class Expectation:
         # Compiled loops run over whole vectors: rows without weight fill the last one up.
         padding = -len(shapes) % VECTOR or VECTOR * (not shapes)
         shapes += [_NOTHING] * padding
-        blocks = [s.gpus * WHOLE if s.gpus > 1 else 1 for s in shapes]
+        blocks = [s.gpus * WHOLE if s.gpus > 1 else 0 for s in shapes]
         need = np.ascontiguousarray(np.array([s.need for s in shapes], dtype=np.float64).T)
         asked = np.array([s.gpus * s.milli for s in shapes], dtype=np.float64)
         return Demand(
@@ -79,7 +81,6 @@ class Expectation:
             milli=np.array([s.milli for s in shapes], dtype=np.float64),
             memory=np.array([s.memory_mib for s in shapes], dtype=np.float64),
             block=np.array(blocks, dtype=np.float64),
-            per_block=np.array([1 / block for block in blocks]),
             need=need,
             rate=np.divide(asked, need, out=np.zeros_like(need), where=need > 0),
             boundless=np.where(need > 0, 0.0, HUGE),
@@ -100,12 +101,23 @@ class Expectation:
         return dict(sorted(groups.items(), key=lambda item: -item[1])[:MOST_EXPECTED])
 
     def _rests(self) -> np.ndarray:
-        frequency, rest = np.zeros(WHOLE + 1), np.zeros(WHOLE + 1)
+        """(I2) for each number of free milli, on the scale of (I1)."""
+        asked: Counter[int] = Counter()
         for shape, count in self._counts.items():
-            frequency[shape.milli] += count
-        frequency *= 1000.0 / max(1, self._counts.total())
-        fill_rests(frequency, HAZARD, rest)
-        return np.rint(REST_WEIGHT * rest)
+            asked[shape.milli] += count * shape.gpus
+        if len(asked) > MOST_SIZES:
+            rounded: Counter[int] = Counter()
+            for milli, count in asked.items():
+                rounded[min(WHOLE, -(-milli // STEP_MILLI) * STEP_MILLI)] += count
+            asked = rounded
+        sizes = sorted(asked)
+        worth = np.zeros(WHOLE + 1)
+        price_rests(
+            np.array(sizes, dtype=np.int64),
+            np.array([asked[milli] for milli in sizes], dtype=np.float64) / max(1, asked.total()),
+            worth,
+        )
+        return REST_WEIGHT * np.rint(np.arange(WHOLE + 1) - WHOLE * worth)
 
 
 def _coarse(shape: Expected) -> tuple[int, ...]:

@@ -22,8 +22,9 @@ from solver.occupancy import Occupancy, occupied
 from solver.problem import DEFAULT_QUEUE, Problem, Slot, Task
 from solver.score import slots_before
 
-MOST_KNOWN = 256
-"""Shapes for which is remembered what each node is worth; those met longest ago are forgotten."""
+MOST_KNOWN, MOST_KNOWN_NODES = 2048, 4_000_000
+"""For so many shapes, and so many nodes of all of them together, is remembered what a node is worth
+to a shape (24 bytes each); shapes met longest ago are forgotten."""
 LOOKED_AT = 16
 """So many running tasks are looked at, after each arrival, for a better place."""
 LEAST_GAIN = 16384.0 * 10
@@ -99,6 +100,8 @@ class Planner:
             slot = self._place(task, shape) if moves else None
         if len(moves) < max_moves:
             moves += self._tidy(max_moves - len(moves))
+        if slot is not None:  # only now: what has just come doesn't move
+            self._enlist(task, slot)
         return Decision(slots=() if slot is None else (slot,), moves=tuple(moves))
 
     def end(self, task_id: str) -> None:
@@ -138,7 +141,6 @@ class Planner:
         online.count_in(board.cluster, board.shapes, self._demand, shape, n, devices, 1)
         slot = board.slot(n, devices.tolist())
         self._occupancy.add(task, slot)
-        self._enlist(task, slot)
         return slot
 
     def _make_room(self, shape: int, max_moves: int) -> list[Move]:
@@ -210,11 +212,12 @@ class Planner:
 
 
 def _nothing_known(nodes: int) -> Known:
+    rows = max(16, min(MOST_KNOWN, MOST_KNOWN_NODES // max(nodes, 1)))
     return Known(
-        version=np.zeros((MOST_KNOWN, nodes), dtype=np.int64),
-        score=np.zeros((MOST_KNOWN, nodes)),
-        device=np.zeros((MOST_KNOWN, nodes), dtype=np.int64),
+        version=np.zeros((rows, nodes), dtype=np.int64),
+        score=np.zeros((rows, nodes)),
+        device=np.zeros((rows, nodes), dtype=np.int64),
         row=np.full(FIRST_ROWS, NO_ROW, dtype=np.int64),
-        shape=np.full(MOST_KNOWN, NO_ROW, dtype=np.int64),
-        asked=np.zeros(MOST_KNOWN + 1, dtype=np.int64),
+        shape=np.full(rows, NO_ROW, dtype=np.int64),
+        asked=np.zeros(rows + 1, dtype=np.int64),
     )
