@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.harness import Case, LeftOut
 from benchmarks.instances import large_problem, openb_problem, small_problem
 from solver.check import violations
+from solver.pipeline import solve
 from solver.plan import Plan, Status
 from solver.problem import Problem
-from solver.solve import solve
 from telemetry.stats import quantile
 
 SMALL = 100

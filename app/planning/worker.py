@@ -11,7 +11,7 @@ from typing import BinaryIO
 from app.planning.documents import parse_problem, plan_bytes
 from app.planning.framing import FAULTS, LENGTH, PLAN, READY, budget_seconds
 from solver.errors import Fault, InvalidProblem
-from solver.solve import solve
+from solver.pipeline import solve
 
 
 def main(longest_seconds: float) -> None:

@@ -59,7 +59,7 @@ def solve_file(
         changes["deterministic"] = True
     if changes:
         asked = _valid(lambda: replace(asked, budget=replace(asked.budget, **changes)))
-    plan = _server_module("solver.solve").solve(asked, clock=time.monotonic)
+    plan = _server_module("solver.pipeline").solve(asked, clock=time.monotonic)
     _write(documents.plan_bytes(plan), out)
 
 

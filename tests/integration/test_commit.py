@@ -17,8 +17,8 @@ from app.settings import Settings
 from app.tasks import service as tasks
 from protocol.node import Registration
 from protocol.task import Request, TaskSpec
+from solver.pipeline import solve
 from solver.problem import Budget
-from solver.solve import solve
 from tests.service import registration
 
 BUDGET = Budget(seconds=5, workers=1, max_moves=0, deterministic=True)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from solver.check import slot_violations, violations
 from solver.greedy import place_quickly
+from solver.pipeline import solve
 from solver.problem import Problem, Slot, Task
 from solver.repair import mended
 from solver.score import is_touched, repair, slots_before
-from solver.solve import solve
 from tests.oracle import best_score, size_of
 from tests.problems import random_problem
 

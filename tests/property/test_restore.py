@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from solver.check import slot_violations, violations
 from solver.greedy import place_quickly
+from solver.pipeline import solve
 from solver.problem import Problem, Slot
 from solver.restore import put_back
 from solver.score import is_touched, repair, slots_before
-from solver.solve import solve
 from tests.oracle import score_of
 from tests.problems import random_problem
 from tests.property.test_steps import shuffled_cluster

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import settings
 
 from solver.check import violations
+from solver.pipeline import solve
 from solver.plan import Status
-from solver.solve import solve
 from tests.problems import random_problem
 from tests.property.test_agent_reconcile import AgentMachine
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from solver.check import violations
 from solver.objective import OBJECTIVE_NAMES
+from solver.pipeline import solve
 from solver.plan import Plan
 from solver.problem import Problem, Slot, Task
 from solver.score import repair, slots_before
-from solver.solve import solve
 from tests.oracle import best_score, size_of
 from tests.problems import random_problem, tiny_problem, with_equal_nodes, with_watts
 
@@ -120,7 +120,7 @@ def test_the_deterministic_preset_gives_the_same_bytes_under_three_hash_seeds() 
     script = (
         "import sys, time\n"
         "from app.planning.documents import plan_bytes\n"
-        "from solver.solve import solve\n"
+        "from solver.pipeline import solve\n"
         "from tests.property.test_solver import small_problem\n"
         "for seed in range(6):\n"
         "    plan = solve(small_problem(seed), clock=time.monotonic)\n"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from solver.check_steps import step_faults
 from solver.greedy import place_quickly
 from solver.objective import NODE_DIMENSIONS
+from solver.pipeline import solve
 from solver.plan import Placement, Plan, Stats, Status, Step
 from solver.problem import Problem, Slot, Task
-from solver.solve import solve
 from solver.steps import order_steps
 from tests.problems import random_problem
 

@@ -8,9 +8,9 @@ import pytest
 
 from app.planning.documents import forms, parse_plan, parse_problem, plan_bytes, schema
 from solver.errors import InvalidPlan, InvalidProblem
+from solver.pipeline import solve
 from solver.problem import Problem
 from solver.replay import canonical_bytes, digest
-from solver.solve import solve
 from tests.problems import random_problem
 
 NO_PROBLEM = [

@@ -6,10 +6,10 @@ import pytest
 
 from solver.deadline import Deadline
 from solver.explain import explain
+from solver.pipeline import solve
 from solver.plan import Fix, FixKind, Plan, ReasonCode, Unplaced
 from solver.problem import Budget, Device, Node, Problem, Queue, Request, Slot, Task
 from solver.score import slots_after, slots_before
-from solver.solve import solve
 from tests import lifting
 from tests.problems import random_problem
 

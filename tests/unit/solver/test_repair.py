@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from solver.check import slot_violations
+from solver.pipeline import solve
 from solver.plan import Plan, Status
 from solver.problem import Budget, Device, Node, Problem, Request, Slot, Task
 from solver.repair import mended
 from solver.score import is_touched, repair, slots_before
-from solver.solve import solve
 
 DETERMINISTIC = Budget(deterministic=True)
 NODES = tuple(

@@ -11,9 +11,9 @@ from solver.cpsat.layout import lay_out
 from solver.cpsat.model import TermModel
 from solver.deadline import Deadline
 from solver.greedy import Answer, place_quickly
+from solver.pipeline import solve
 from solver.problem import Budget, Problem
 from solver.score import score_slots, slots_before
-from solver.solve import solve
 from tests.problems import random_problem
 
 DETERMINISTIC = Budget(deterministic=True)

@@ -6,8 +6,8 @@ import pytest
 
 from solver.cpsat import search
 from solver.cpsat.merging import merge_nodes
+from solver.pipeline import solve
 from solver.problem import Budget, Device, Node, Problem, Request, Slot, Task
-from solver.solve import solve
 from tests.problems import random_problem, with_equal_nodes, with_watts
 
 OBJECTIVES = (

@@ -11,9 +11,9 @@ from solver.arrays import as_arrays
 from solver.greedy import place_quickly
 from solver.highs.prices import Prices
 from solver.highs.relaxation import Relaxation
+from solver.pipeline import solve
 from solver.problem import Budget, Device, Node, Problem, Queue, Request, Slot, Task
 from solver.score import placed
-from solver.solve import solve
 from tests.problems import random_problem
 
 HUGE = 2**53

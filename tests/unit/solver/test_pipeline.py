@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from solver.check import violations
+from solver.pipeline import solve
 from solver.plan import Status
 from solver.problem import Budget, Device, Node, Problem, Request, Slot, Task
-from solver.solve import solve
 from tests.problems import random_problem
 
 DETERMINISTIC = Budget(deterministic=True)
