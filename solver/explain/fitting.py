@@ -27,9 +27,13 @@ class Ask:
         self.task = task
         self.others = tuple(others)
         """The tasks that it is separate from, whichever of the two says so."""
-        self.needs = needs_of(task)
         self.request = task.request
         self.models = task.gpu_models if task.request.gpus else ()
+
+    @cached_property
+    def needs(self) -> list[tuple[int, int]]:
+        """(dimension's index, quantity) for what a replica needs of a node."""
+        return needs_of(self.task)
 
     @cached_property
     def matches_selector(self) -> Flags:

@@ -17,7 +17,7 @@ from solver.explain.rivals import Rivals
 from solver.explain.room import Room, Running
 from solver.greedy import Answer
 from solver.plan import Fix, FixKind, Reason, ReasonCode, Unplaced
-from solver.problem import Problem, Task
+from solver.problem import Problem, Request, Task
 
 ALLOWANCE_SECONDS = 0.25
 """Reasons are part of the answer, so they may take this long beyond the budget. Then fixes are cut,
@@ -31,6 +31,11 @@ MOST_FIXED = 50
 """Fixes are tried for so many kinds of waiting task, the most urgent first."""
 MOST_FIXES = 8
 """No task is offered more: the cheapest."""
+
+
+MOST_GLANCES = 1000
+"""And so many different wishes get a look of their own."""
+_UNSEEN = Reason(code=ReasonCode.NO_CAPACITY, text="no room was found in the time that there was")
 
 
 class Kind(NamedTuple):
@@ -69,10 +74,10 @@ def explain(
     kinds = _kinds(ground, arrays, waiting, apart)
     rivals = Rivals(room, lambda t: Ask(ground, tasks[t], apart.get(tasks[t].id, ())))
     told: list[Explanation] = []
-    quick: dict[Hashable, tuple[Reason, ...]] = {}
+    glance = _Glance(room)
     for kind in kinds:
         if len(told) >= MOST_KINDS or deadline.is_over(allowance_seconds=ALLOWANCE_SECONDS):
-            told.append(Explanation(_at_a_glance(room, kind.ask, quick)))
+            told.append(Explanation(glance.reasons(kind.ask)))
         else:
             told.append(Explanation(tuple(_reasons(room, kind.ask, rivals))))
     fixing = Fixing(room, rivals)
@@ -104,6 +109,8 @@ def _kinds(
 
 
 def _named(task: Task, told: Explanation) -> Unplaced:
+    if not told.fixes:
+        return Unplaced(task=task.id, reasons=told.reasons)
     own = tuple(_shrink_of(task, fix) if fix.kind is FixKind.SHRINK else fix for fix in told.fixes)
     return Unplaced(task=task.id, reasons=told.reasons, fixes=own)
 
@@ -124,7 +131,10 @@ def _reasons(room: Room, ask: Ask, rivals: Rivals) -> Iterator[Reason]:
     """Every reason that holds; at least one."""
     found = reasons.blocked(room, ask)
     rules = reasons.rules_in_the_way(room, ask, found)
-    given = list(reasons.describe(room, ask, found, rules))
+    given = [
+        *reasons.limit_reasons(room, ask),
+        *reasons.describe(room, ask, found, rules),
+    ]
     if given:
         yield from given
         yield from rivals.reasons(ask)
@@ -134,25 +144,36 @@ def _reasons(room: Room, ask: Ask, rivals: Rivals) -> Iterator[Reason]:
     yield Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(room.ground.nodes))
 
 
-def _at_a_glance(
-    room: Room, ask: Ask, known: dict[Hashable, tuple[Reason, ...]]
-) -> tuple[Reason, ...]:
-    """What is true without a look at each node's room, shared by tasks with the same wishes."""
-    task = ask.task
-    key = (
-        task.queue,
-        tuple(sorted(task.node_selector.items())),
-        ask.models,
-        task.pack_within,
-        task.spread_over,
-    )
-    if key not in known:
-        least = replace(task.request, gpus=min(1, task.request.gpus), gpu_memory_mib=0)
-        bare = Ask(ask.ground, replace(task, request=least, replicas=1, min_replicas=1))
-        closed = fitting.allowed(room, bare) & fitting.could_have_devices(bare)
-        text = f"no room was found on the {np.count_nonzero(closed)} nodes that may take it"
-        shortage = Reason(
-            code=ReasonCode.NO_CAPACITY, text=text, nodes=int(np.count_nonzero(closed))
-        )
-        known[key] = (shortage,)
-    return (*reasons.limit_reasons(room, ask), *known[key])
+class _Glance:
+    """What is true by one look for all tasks with the same wishes, whatever else they ask for."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self._known: dict[Hashable, tuple[Reason, ...]] = {}
+
+    def reasons(self, ask: Ask) -> tuple[Reason, ...]:
+        task = ask.task
+        key = task.gpu_models, task.pack_within, task.spread_over, bool(task.request.gpus)
+        if task.node_selector:
+            key = *key, tuple(sorted(task.node_selector.items()))
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MOST_GLANCES:
+                return (_UNSEEN,)
+            found = self._known[key] = tuple(self._look(ask))
+        limits = reasons.limit_reasons(self.room, ask)
+        return (*limits, *found) if self.room.running.charged else found
+
+    def _look(self, ask: Ask) -> Iterator[Reason]:
+        """Why even the least replica with these wishes wouldn't fit; true for any larger one."""
+        task = ask.task
+        least = Request(gpus=1, gpu_milli=1) if task.request.gpus else Request()
+        single = Ask(ask.ground, replace(task, request=least, replicas=1, min_replicas=1))
+        blocked = reasons.blocked(self.room, single)
+        rules = reasons.rules_in_the_way(self.room, single, blocked)
+        if rules:
+            yield from reasons.describe(self.room, single, blocked, rules)
+            return
+        nodes = int(np.count_nonzero(fitting.fits_one(self.room, single)))
+        text = f"no room was found on the {nodes} node{'s' * (nodes != 1)} that could take it"
+        yield Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=nodes)

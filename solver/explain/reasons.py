@@ -134,7 +134,7 @@ def _union(sets: tuple[int, ...]) -> int:
 
 
 def describe(room: Room, ask: Ask, found: Blocked, rules: int) -> Iterator[Reason]:
-    """The reasons in words, the ones about the task itself before those about what else runs."""
+    """The rules in words, the ones about the task itself before those about what else runs."""
     task, total = ask.task, len(ask.ground.nodes)
 
     def on_nodes(rule: int) -> tuple[int, str]:
@@ -154,7 +154,6 @@ def describe(room: Room, ask: Ask, found: Blocked, rules: int) -> Iterator[Reaso
         count, nodes = on_nodes(MODEL)
         text = f"{nodes} have fewer than {ask.request.gpus} of {' or '.join(task.gpu_models)}"
         yield Reason(code=ReasonCode.NO_MATCHING_MODEL, text=text, nodes=count)
-    yield from limit_reasons(room, ask)
     if rules & CAPACITY:
         yield _no_capacity(room, ask, found)
     if rules & TOPOLOGY:

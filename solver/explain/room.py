@@ -45,15 +45,8 @@ class Running:
         holds: list[tuple[int, int, int, int]] = []
         self.start = [0]
         for t, task in enumerate(problem.tasks):
-            request = task.request
-            here: dict[int, int] = {}
-            devices: dict[tuple[int, int], int] = {}
-            for slot in answer.get(task.id, ()):
-                node = node_index[slot.node]
-                here[node] = here.get(node, 0) + 1
-                for device in slot.devices:
-                    key = node, offset[node][device]
-                    devices[key] = devices.get(key, 0) + 1
+            request, slots = task.request, answer.get(task.id, ())
+            here, devices = _counted(slots, node_index, offset) if slots else ({}, {})
             entry_of = {}
             for node, replicas in here.items():
                 entry_of[node] = len(of_task)
@@ -208,3 +201,18 @@ def _ints(values: list[int]) -> Ints:
 
 def _table(rows: Sequence[Sequence[int]], columns: int) -> Ints:
     return np.array(rows, dtype=np.int64).reshape(len(rows), columns)
+
+
+def _counted(
+    slots: Sequence[Slot], node_index: Mapping[str, int], offset: Sequence[Mapping[str, int]]
+) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
+    """How many of the slots are on each node, and on each (node, device)."""
+    here: dict[int, int] = {}
+    devices: dict[tuple[int, int], int] = {}
+    for slot in slots:
+        node = node_index[slot.node]
+        here[node] = here.get(node, 0) + 1
+        for device in slot.devices:
+            key = node, offset[node][device]
+            devices[key] = devices.get(key, 0) + 1
+    return here, devices

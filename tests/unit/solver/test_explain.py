@@ -282,7 +282,16 @@ def test_when_time_is_up_fixes_are_cut_and_reasons_are_not() -> None:
     assert [bool(entry.fixes) for entry in entries] == [True, True, False, False]
     entries = explain(problem, answer, Late(0))
     texts = [[reason.text for reason in entry.reasons] for entry in entries]
-    assert texts == [["no room was found on the 1 nodes that may take it"]] * 4
+    assert (
+        texts
+        == [
+            [
+                "1 of 1 nodes lack room for what the task needs: "
+                "1 gpu_milli of one device (1 node, the best has 0 free)"
+            ]
+        ]
+        * 4
+    )
     assert not any(entry.fixes for entry in entries)
 
 
