@@ -18,8 +18,13 @@ from solver.problem import WHOLE_DEVICE_MILLI
 
 Floats = npt.NDArray[np.float64]
 
-MOST_GROUPS = 250
+MOST_GROUPS = 1500
 """More classes than this are merged."""
+MOST_COLUMNS = 34_000
+LEAST_REPLICA_COLUMNS = 8000
+"""What patterns leave of the columns is for pairs of groups with classes of devices, at least so
+many.
+"""
 MOST_PATTERNS = 40_000
 """Patterns times classes of devices."""
 MOST_OF_A_DEVICE = 4000
@@ -94,7 +99,8 @@ def _patterns(
     return found
 
 
-def groups_of(ledger: Ledger, sizes: list[int]) -> Groups:
+def groups_of(ledger: Ledger, sizes: list[int], pattern_columns: int) -> Groups:
+    """The finest of a few ways to merge classes that makes few enough columns."""
     demand = ledger.demand
     rows = np.flatnonzero(ledger.has_room)
     most = np.array([demand.most[c] for c in rows.tolist()], dtype=np.float64)
@@ -103,16 +109,17 @@ def groups_of(ledger: Ledger, sizes: list[int]) -> Groups:
     where, _ = numbered(np.column_stack([ledger.on_nodes[rows], ledger.on_devices[rows]]))
     key = [demand.level[rows], where, ledger.gpus[rows], size, demand.limit_need[rows]]
     need = ledger.need[rows]
-    fraction, exponent = np.frexp(need.astype(np.float64))
-    fine = [
-        [need, ledger.weight[rows], ledger.memory[rows]],
-        *[[exponent * b + np.floor(2 * b * fraction).astype(np.int64)] for b in (8, 4, 2, 1)],
-        [],
-    ]
+    exact = np.column_stack([need, ledger.memory[rows]])
+    fraction, exponent = np.frexp(exact.astype(np.float64))
+    steps = [exponent * b + np.floor(2 * b * fraction).astype(np.int64) for b in (8, 4, 2, 1)]
+    finer = [[exact, ledger.milli[rows]], *([step] for step in steps), []]
+    room = ledger.on_nodes[rows].sum(axis=1), ledger.on_devices[rows].sum(axis=1)
+    columns = np.where(ledger.gpus[rows] > 0, room[1], room[0])
+    most_columns = max(LEAST_REPLICA_COLUMNS, MOST_COLUMNS - pattern_columns)
     number, first = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for extra in fine:
+    for extra in finer:
         number, first = numbered(np.column_stack([*key, *extra]))
-        if len(first) <= MOST_GROUPS:
+        if len(first) <= MOST_GROUPS and columns[first].sum() <= most_columns:
             break
     total = _sums(number, most, len(first))
     share = most / np.maximum(total, 1e-9)[number]

@@ -64,7 +64,8 @@ class Program:
         for i, room in enumerate(self._part_rooms):
             rooms[room] = int((self._part_count[:, i] > 0).sum())
         self.sizes, self._patterns = sizes_of(ledger, rooms)
-        self.groups = groups_of(ledger, self.sizes)
+        width = sum(rooms[room] * len(found) for room, found in self._patterns.items())
+        self.groups = groups_of(ledger, self.sizes, width)
         # Patterns of rounded sizes may hold more than a device does; the real sizes don't.
         self._is_coarse = len(self.sizes) < len(ledger.sizes)
         cluster, demand, first = ledger.cluster, ledger.demand, self.groups.first

@@ -26,6 +26,9 @@ from solver.highs.running import running
 from solver.objective import NODE_DIMENSIONS
 from solver.problem import WHOLE_DEVICE_MILLI
 
+SLACK = 1e-7
+"""What a level may lose of what it reached, so that rounding makes no program infeasible."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
@@ -93,7 +96,8 @@ class Relaxation:
             at = self.program.cost_level == level
             value = float(self.program.cost[at] @ self._columns[at]) * WORTH
             self.values.append(value + fixed)
-            kept[level] = value * (1 - 1e-9)
+            kept[level] = value * (1 - SLACK)
+        self._reached = kept
 
     def bound(self, level: int, at_least: Mapping[int, int]) -> int:
         """No plan with at least that in these other levels has more than this in ``level``."""
@@ -102,9 +106,13 @@ class Relaxation:
         key = row, tuple(sorted(kept.items()))
         if key not in self._known:
             fixed = self.demand.fixed_value
-            found = self.program.solve(
-                row, {other: float(value - fixed[other]) for other, value in kept.items()}
-            )
+            # Merged groups may fall short of a value that a plan has, and an infeasible program
+            # proposes nothing of use.
+            asked = {
+                other: min(float(value - fixed[other]), self._reached[other])
+                for other, value in kept.items()
+            }
+            found = self.program.solve(row, asked)
             tried = [self.ledger.prices(), self.ledger.plain_prices(), self._proposals[row]]
             if found is not None:
                 tried += [found[0], self.ledger.lifted(found[0])]
