@@ -1,6 +1,6 @@
 """What would let a waiting task run, each change tried on the final state, the cheapest first."""
 
-from solver.explain import changing, fitting
+from solver.explain import changing
 from solver.explain.fitting import Ask
 from solver.explain.freeing import set_of_ends, single_ends
 from solver.explain.rivals import MOST_MOVED, Rivals
@@ -20,12 +20,10 @@ class Fixing:
         self.rivals = rivals
 
     def of(self, ask: Ask) -> tuple[Fix, ...]:
-        """Changes after each of which alone the task would fit beside all that runs; none for one
-        that fits already.
+        """Changes after each of which alone the task, which doesn't fit, would fit beside all that
+        runs.
         """
         room = self.room
-        if fitting.fits(room, ask):
-            return ()
         found = [
             *changing.raising_limit(room, ask),
             *changing.shrinking(room, ask),

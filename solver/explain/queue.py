@@ -84,7 +84,7 @@ def explain(
     for i, kind in enumerate(kinds[:MOST_FIXED]):
         if deadline.is_over(allowance_seconds=ALLOWANCE_SECONDS):
             break
-        told[i] = told[i]._replace(fixes=fixing.of(kind.ask)[:MOST_FIXES])
+        told[i] = _with_fixes(told[i], kind.ask, fixing, rivals)
     told_of = {t: told[i] for i, kind in enumerate(kinds) for t in kind.members}
     return tuple(_named(tasks[t], told_of[t]) for t in waiting)
 
@@ -142,6 +142,16 @@ def _reasons(room: Room, ask: Ask, rivals: Rivals) -> Iterator[Reason]:
     # It would fit where things ended: an earlier objective term kept it out, or the time.
     text = "it fits only where it would cost a term that comes first in the objective"
     yield Reason(code=ReasonCode.NO_CAPACITY, text=text, nodes=len(room.ground.nodes))
+
+
+def _with_fixes(told: Explanation, ask: Ask, fixing: Fixing, rivals: Rivals) -> Explanation:
+    """What a search finds: changes that would make room, and whether moves are exhausted."""
+    if fitting.fits(fixing.room, ask):
+        return told
+    more: list[Reason] = []
+    if all(reason.code is not ReasonCode.MOVES_EXHAUSTED for reason in told.reasons):
+        more += rivals.after_search(ask)
+    return Explanation((*told.reasons, *more), fixing.of(ask)[:MOST_FIXES])
 
 
 class _Glance:

@@ -8,7 +8,7 @@ import numpy as np
 from solver.arrays import Flags, Ints
 from solver.explain import fitting
 from solver.explain.fitting import Ask
-from solver.explain.freeing import Costs, Moves, costs_of, set_of_ends, single_ends
+from solver.explain.freeing import MOVERS_TRIED, Costs, Moves, costs_of, set_of_ends, single_ends
 from solver.explain.reclaim import Reclaiming
 from solver.explain.room import Room
 from solver.plan import Reason, ReasonCode
@@ -26,6 +26,7 @@ class Rivals:
         self.room = room
         self.moves = Moves(room, ask_of)
         self._without: dict[int, Room | None] = {}
+        self._without_less_urgent: dict[int, Room | None] = {}
         self._held_by_higher: dict[int, int] = {}
         running = room.running
         self._runs: Flags = running.replicas > 0
@@ -72,18 +73,30 @@ class Rivals:
             )
             nodes = self._nodes_of_higher(task.priority, higher)
             yield Reason(code=ReasonCode.LOWER_PRIORITY, text=text, nodes=nodes)
-        left = self.moves_left
-        if left is not None:
-            gives_way = self._who_would_give_way(ask, left)
-            if len(gives_way) > left:
-                text = (
-                    f"{len(gives_way)} running tasks would have to give way, and max_moves is "
-                    f"{self.room.running.problem.budget.max_moves}"
-                )
-                gone = np.zeros(len(self._runs), dtype=bool)
-                gone[gives_way] = True
-                nodes = self._nodes_of(gone)
-                yield Reason(code=ReasonCode.MOVES_EXHAUSTED, text=text, nodes=nodes)
+        if self.moves_left is not None and self.moves_left <= 0:
+            lower = self._without_lower(task.priority)
+            if (
+                lower is not None
+                and not self.room.short_limits(task, task.fewest)
+                and fitting.gang_fits(lower, ask)
+            ):
+                yield self._exhausted("less urgent running tasks", lower.gone)
+
+    def after_search(self, ask: Ask) -> Iterator[Reason]:
+        """Whether moves are exhausted for a task that doesn't fit, where that takes a search."""
+        if self.moves_left is None or not self._stays.any():
+            return
+        gives_way = self._who_would_give_way(ask, self.moves_left)
+        if len(gives_way) > self.moves_left:
+            gone = np.zeros(len(self._runs), dtype=bool)
+            gone[gives_way] = True
+            count = len(gives_way)
+            yield self._exhausted(f"{count} running task{'s' * (count != 1)}", gone)
+
+    def _exhausted(self, who: str, tasks: Flags) -> Reason:
+        most = self.room.running.problem.budget.max_moves
+        text = f"{who} would have to give way, and max_moves is {most}"
+        return Reason(code=ReasonCode.MOVES_EXHAUSTED, text=text, nodes=self._nodes_of(tasks))
 
     def _nodes_of(self, tasks: Flags) -> int:
         running = self.room.running
@@ -101,28 +114,41 @@ class Rivals:
             self._without[priority] = self.room.without(gone) if len(gone) and not full else None
         return self._without[priority]
 
+    def _without_lower(self, priority: int) -> Room | None:
+        """The room without those that a task of this priority could have evicted for being so."""
+        if priority not in self._without_less_urgent:
+            gone = np.flatnonzero(self._stays & (self._priority < priority))
+            full = len(self._without_less_urgent) >= MOST_LEVELS
+            found = self.room.without(gone) if len(gone) and not full else None
+            self._without_less_urgent[priority] = found
+        return self._without_less_urgent[priority]
+
     def _who_would_give_way(self, ask: Ask, left: int) -> list[int]:
         """Running tasks that a plan with more moves could evict or move for this one: a set that it
         may take the place of, or one or two that fit elsewhere.
         """
-        if not self._stays.any():
-            return []
 
-        def may_go(t: int) -> bool:
-            return bool(self._stays[t]) and self._reclaiming.may_evict(ask.task, [t])
+        def may_go(*tasks: int) -> bool:
+            return all(self._stays[t] for t in tasks) and self._reclaiming.may_evict(
+                ask.task, tasks
+            )
 
-        if not self.room.short_limits(ask.task, ask.task.fewest):
-            most = self.room.running.replicas.size
-            evicted = set_of_ends(self.room, ask, self.costs, eligible=may_go, most=most)
-            if evicted and self._reclaiming.may_evict(ask.task, evicted):
-                return evicted
+        most = len(self._stays)
+        evicted = set_of_ends(self.room, ask, self.costs, eligible=may_go, most=most)
+        if evicted and may_go(*evicted):
+            return evicted
+        ends = single_ends(self.room, ask, self.costs)
+        for t in ends[:MOVERS_TRIED]:  # one that frees its place under a limit, too
+            if may_go(t) and self._takes_the_place_of(ask, t):
+                return [t]
         if ask.task.fewest > 1 or left >= MOST_MOVED:
             return []
         moved = self.moves.for_task(
-            ask,
-            self.costs,
-            single_ends(self.room, ask, self.costs),
-            most=MOST_MOVED,
-            eligible=lambda t: bool(self._stays[t]),
+            ask, self.costs, ends, most=MOST_MOVED, eligible=lambda t: bool(self._stays[t])
         )
         return [t for t, _ in moved]
+
+    def _takes_the_place_of(self, ask: Ask, t: int) -> bool:
+        """True when the task could grow on a node that the other leaves."""
+        left = self.room.running.nodes_of(t)
+        return bool(fitting.fits_one(self.room.without([t]), ask)[left].any())
