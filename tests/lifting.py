@@ -1,5 +1,5 @@
 """Why a task waits, by trying it out: rules are lifted one set after the other, and every way of
-placing the task is judged by the specification (model.md, section 6).
+placing the task is judged by the specification (model.md, W1).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -12,7 +12,7 @@ from solver.objective import NODE_DOMAIN
 from solver.problem import WHOLE_DEVICE_MILLI, Task
 
 UNSCHEDULABLE, SELECTOR, MODEL, TOPOLOGY, CAPACITY = LIFTABLE = (1, 2, 4, 8, 16)
-"""Sets of rules are sums of these (model.md, section 6)."""
+"""Sets of rules are sums of these (model.md, W1)."""
 GANG = 32
 CORDON = 64
 """The part of UNSCHEDULABLE that is about nodes, not about devices."""

@@ -1,4 +1,4 @@
-"""Which rules keep a task waiting, by lifting them (model.md, section 6), and on how many nodes."""
+"""Which rules keep a task waiting, by lifting them (model.md, W1), and on how many nodes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
