@@ -42,7 +42,27 @@ class Violation:
 
 
 def violations(problem: Problem, plan: Plan) -> tuple[Violation, ...]:
-    """Everything that is wrong with the plan; empty for a plan that may be carried out."""
+    """Everything that is wrong with the plan; empty for a plan that may be carried out.
+
+    A plan may be anybody's. This one puts two whole-device tasks on one device:
+
+    >>> from solver import Device, Node, Problem, Request, Task
+    >>> from solver import Placement, Plan, Slot, Stats, Status
+    >>> node = Node(id="n1", devices=(Device(id="0"),))
+    >>> tasks = tuple(Task(id=name, request=Request(gpus=1)) for name in ("a", "b"))
+    >>> slot = Slot(node="n1", devices=("0",))
+    >>> plan = Plan(
+    ...     version=1,
+    ...     status=Status.FEASIBLE,
+    ...     placements=tuple(Placement(task=task.id, replicas=(slot,)) for task in tasks),
+    ...     stats=Stats(seconds=0.0, quick_seconds=0.0, workers=1, digest=""),
+    ... )
+    >>> found = violations(Problem(version=1, nodes=(node,), tasks=tasks), plan)
+    >>> [violation.rule for violation in found]
+    ['C3', 'C14']
+    >>> found[0].text
+    'device 0 of n1 holds 2000 gpu_milli of 1000'
+    """
     unreal = tuple(_unreal(problem, plan))
     if unreal:  # the other rules can't be read off slots that don't exist
         return unreal

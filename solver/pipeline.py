@@ -54,6 +54,29 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
     ``clock`` (``time.monotonic``, say) makes the budget wall time; the solver reads none of its
     own. In the deterministic preset it is ignored, and the same problem gives the same plan to the
     byte.
+
+    A share doesn't fit beside the one that runs, unless somebody moves:
+
+    >>> from solver import Budget, Device, Node, Problem, Request, Slot, Task
+    >>> nodes = tuple(Node(id=name, devices=(Device(id="0"),)) for name in ("a", "b"))
+    >>> one_on_a = Task(
+    ...     id="one",
+    ...     request=Request(gpus=1, gpu_milli=400),
+    ...     placed=(Slot(node="a", devices=("0",)),),
+    ... )
+    >>> two_on_b = Task(
+    ...     id="two",
+    ...     request=Request(gpus=1, gpu_milli=500),
+    ...     placed=(Slot(node="b", devices=("0",)),),
+    ... )
+    >>> whole = Task(id="whole", request=Request(gpus=1))
+    >>> budget = Budget(deterministic=True)
+    >>> tasks = (one_on_a, two_on_b, whole)
+    >>> plan = solve(Problem(version=1, nodes=nodes, tasks=tasks, budget=budget))
+    >>> plan.status.value, len(plan.moved), plan.evicted
+    ('optimal', 1, ())
+    >>> [(step.wave, step.kind.value) for step in plan.steps]
+    [(0, 'stop'), (1, 'start'), (1, 'start')]
     """
     deadline = Deadline(problem.budget, clock)
     run = _Run(problem, deadline)

@@ -16,7 +16,16 @@ def canonical_bytes(problem: Problem) -> bytes:
 
 
 def digest(problem: Problem) -> str:
-    """``sha256:`` and the digest of the canonical bytes."""
+    """``sha256:`` and the digest of the canonical bytes.
+
+    >>> from solver import Node, Problem, digest
+    >>> one = Problem(version=1, nodes=(Node(id="n1"),), tasks=())
+    >>> two = Problem(version=1, nodes=(Node(id="n1", cpu_milli=0),), tasks=(), queues=())
+    >>> digest(one) == digest(two)  # what is left out and what is written out are the same question
+    True
+    >>> digest(one)[:20]
+    'sha256:d5eb8e27bf3a3'
+    """
     return "sha256:" + hashlib.sha256(canonical_bytes(problem)).hexdigest()
 
 

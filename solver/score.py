@@ -22,6 +22,14 @@ Slots = Mapping[str, tuple[Slot, ...]]
 def score(problem: Problem, plan: Plan) -> tuple[ObjectiveValue, ...]:
     """The plan's objective, term by term in the problem's order; ``placed`` has one entry a
     priority level.
+
+    >>> from solver import Budget, Node, Problem, Task, check, solve
+    >>> tasks = (Task(id="a", priority=5, replicas=3), Task(id="b"))
+    >>> budget = Budget(deterministic=True)
+    >>> problem = Problem(version=1, nodes=(Node(id="n1"),), tasks=tasks, budget=budget)
+    >>> entries = check.score(problem, solve(problem))
+    >>> [(entry.name, entry.level, entry.value) for entry in entries[:3]]
+    [('placed', 5, 3), ('placed', 0, 1), ('disruption', None, 0)]
     """
     return score_slots(problem, slots_after(plan.placements))
 

@@ -49,7 +49,20 @@ class Decision:
 
 
 class Planner:
-    """The cluster with all that runs. Every answer obeys the rules of docs/model.md."""
+    """The cluster with all that runs. Every answer obeys the rules of docs/model.md.
+
+    >>> from solver import Device, Node, Planner, Problem, Request, Task
+    >>> node = Node(id="n1", devices=(Device(id="0"), Device(id="1")))
+    >>> planner = Planner(Problem(version=1, nodes=(node,), tasks=()))
+    >>> share = Request(gpus=1, gpu_milli=600)
+    >>> [len(planner.arrive(Task(id=name, request=share)).slots) for name in ("a", "b", "c")]
+    [1, 1, 0]
+    >>> planner.end("a")
+    >>> planner.arrive(Task(id="d", request=share)).slots == planner.slots["d"] != ()
+    True
+    >>> sorted(planner.slots)
+    ['b', 'd']
+    """
 
     def __init__(self, problem: Problem) -> None:
         self._occupancy: Occupancy = occupied(problem, slots_before(problem))
