@@ -198,7 +198,17 @@ def plan_lines(plan: Json) -> list[str]:
     for unplaced in answer["unplaced"]:
         reasons = "; ".join(reason["text"] for reason in unplaced["reasons"])
         lines.append(f"waits {unplaced['task']}: {reasons}")
+        lines += map(_fix_line, unplaced["fixes"])
     return lines
+
+
+def _fix_line(fix: Json) -> str:
+    """What would help and what it costs; 1 milli, for a replica without GPU, isn't worth a word."""
+    said = f"  fix {fix['kind']}: {fix['text']}"
+    cost = fix.get("cost")  # plans of older versions have none
+    if cost is None or cost < 10:
+        return said
+    return f"{said} (costs {cost / 1000:g} GPU{'s' * (cost > 1000)})"
 
 
 def event_line(event: Json) -> str:
@@ -212,11 +222,10 @@ def why_lines(why: Json) -> list[str]:
     lines = [why["text"]]
     for reason in why["reasons"]:
         count = reason["nodes"]
-        nodes = "" if count is None else f" ({count} node{'' if count == 1 else 's'})"
+        told = not count or f"{count} of " in reason["text"]
+        nodes = "" if told else f" ({count} node{'' if count == 1 else 's'})"
         lines.append(f"  reason {reason['code']}: {reason['text']}{nodes}")
-    for fix in why["fixes"]:
-        task = f" (task {fix['task']})" if fix["task"] not in {None, why["task"]} else ""
-        lines.append(f"  fix {fix['kind']}: {fix['text']}{task}")
+    lines += map(_fix_line, why["fixes"])
     if why["plan"] is not None:
         plan = why["plan"]
         lines.append(f"  plan {plan['id']} ({plan['status']}) of {moment(plan['created_at'])}")

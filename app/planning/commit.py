@@ -14,7 +14,7 @@ from app.planning.snapshot import Snapshot, take
 from app.tasks.states import TaskState
 from protocol.desired import Phase
 from solver.check import slot_violations
-from solver.plan import Plan
+from solver.plan import Fix, Plan
 from solver.problem import Problem, Slot
 
 
@@ -146,6 +146,23 @@ def _in_index_order(node: Node, uuids: tuple[str, ...]) -> list[str]:
     return sorted(uuids, key=lambda uuid: (index[uuid], uuid))
 
 
+def _fix(fix: Fix) -> dict[str, object]:
+    """As JSON reads it back, so that an answer that hasn't changed is seen to be the same."""
+    return {
+        "kind": fix.kind.value,
+        "text": fix.text,
+        "cost": fix.cost,
+        "task": fix.task,
+        "tasks": list(fix.tasks),
+        "node": fix.node,
+        "nodes": list(fix.nodes),
+        "queue": fix.queue,
+        "dimension": fix.dimension,
+        "quantity": fix.quantity,
+        "value": fix.value,
+    }
+
+
 def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
     for unplaced in plan.unplaced:
         task = fresh.pending.get(unplaced.task)
@@ -156,10 +173,7 @@ def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
                 {"code": reason.code.value, "text": reason.text, "nodes": reason.nodes}
                 for reason in unplaced.reasons
             ],
-            "fixes": [
-                {"kind": fix.kind.value, "text": fix.text, "task": fix.task}
-                for fix in unplaced.fixes
-            ],
+            "fixes": [_fix(fix) for fix in unplaced.fixes],
         }
         if task.waiting != waiting:
             task.waiting = waiting

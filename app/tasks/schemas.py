@@ -73,11 +73,20 @@ class Reason(BaseModel):
 
 
 class Fix(BaseModel):
-    """A change that would place it, tried by the solver before it's offered."""
+    """A change that would place it, tried by the solver before it's offered (contract, section 3).
+    ``cost`` is in GPU milli that end, move, are given up or are bought."""
 
     kind: str
     text: str
+    cost: int | None = None
     task: str | None = None
+    tasks: list[str] = []
+    node: str | None = None
+    nodes: list[str] = []
+    queue: str | None = None
+    dimension: str | None = None
+    quantity: int | None = None
+    value: str | None = None
 
 
 class PlanRef(BaseModel):

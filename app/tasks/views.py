@@ -10,6 +10,9 @@ from app.tasks.service import current
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
 
+FIXES_IN_WORDS = 3
+"""The paragraph names the cheapest; all of them stand beside it."""
+
 
 def task_view(task: Task, now: datetime) -> TaskView:
     replicas = current(task)
@@ -115,7 +118,8 @@ def _in_words(
         case TaskState.PENDING if reasons:
             text = f"{task.name} waits: " + "; ".join(reason.text for reason in reasons) + "."
             if fixes:
-                text += " It would start: " + "; or ".join(fix.text for fix in fixes) + "."
+                first = [fix.text for fix in fixes[:FIXES_IN_WORDS]]
+                text += " It would start: " + "; or ".join(first) + "."
             return text
         case TaskState.PENDING:
             again = f" ({task.reason})" if task.reason else ""

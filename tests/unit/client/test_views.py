@@ -132,3 +132,30 @@ def test_plan_that_stops_something_lists_its_steps_and_another_does_not() -> Non
     stopping = lines(("stop", "old", 0), ("start", "new", 1))
     assert stopping == ["step 0: stop old on n1", "step 1: start new on n1"]
     assert lines(("start", "new", 0)) == []
+
+
+def test_why_lists_reasons_with_their_nodes_once_and_fixes_with_what_they_cost() -> None:
+    why = {
+        "task": "t-1",
+        "text": "train waits: it does.",
+        "reasons": [
+            {"code": "no_capacity", "text": "3 of 4 nodes lack room", "nodes": 3},
+            {"code": "lower_priority", "text": "others hold it", "nodes": 2},
+            {"code": "queue_limit", "text": "needs 2 gpus in queue q", "nodes": 0},
+        ],
+        "fixes": [
+            {"kind": "relax", "text": "it fits if it accepts model T4 too", "cost": 0},
+            {"kind": "move", "text": "it fits once task t-2 moves to n4", "cost": 1000},
+            {"kind": "free_set", "text": "it fits once tasks t-2 and t-3 have ended", "cost": 1500},
+        ],
+        "plan": None,
+    }
+    assert views.why_lines(why) == [
+        "train waits: it does.",
+        "  reason no_capacity: 3 of 4 nodes lack room",
+        "  reason lower_priority: others hold it (2 nodes)",
+        "  reason queue_limit: needs 2 gpus in queue q",
+        "  fix relax: it fits if it accepts model T4 too",
+        "  fix move: it fits once task t-2 moves to n4 (costs 1 GPU)",
+        "  fix free_set: it fits once tasks t-2 and t-3 have ended (costs 1.5 GPUs)",
+    ]
