@@ -25,7 +25,7 @@ from solver.steps import order_steps
 MOST_PATTERNS = 20_000
 """Above so many decisions the exact model isn't built: it would have no time to improve anything.
 """
-LARGE = 4_000
+LARGE = 1_500
 """From so many pairs of a replica and a node on the large gear comes first. Below, loading its
 compiled code would take longer than a proof."""
 VERY_LARGE = 200_000
@@ -34,6 +34,8 @@ SHARE_BEFORE_PROOF = 0.3
 """The part of the budget that the large gear has where the exact one can be built."""
 RELAXATION_SHARE = 0.2
 """The part of the budget that a small problem's linear programs may take."""
+PATIENCE = 2_000
+"""Ruins of each node in vain before the exact gear takes over."""
 MOST_UNITS = 1_000_000
 """With more replicas, even listing them takes more memory than an answer is worth."""
 MOST_TOTAL = 2**58
@@ -130,11 +132,13 @@ class _Run:
         if not (self._is_large and self._search_widely(start)):
             self._take(place_quickly(self.problem, start))
             self.quick_seconds = self.deadline.spent()
-            if self._is_countable and not self._is_proven() and self.deadline.left() > 0:
+            is_done = self._is_proven() and len(self.answer) == len(self.problem.tasks)
+            if self._is_countable and not is_done and self.deadline.left() > 0:
                 seconds = RELAXATION_SHARE * self.problem.budget.seconds
                 self.certificate.relax(as_arrays(self.problem), seconds)
                 self.bounds = self.certificate.bounds(self.values)
-                self._prove()
+                if not self._is_proven():
+                    self._prove()
 
     def _search_widely(self, start: Answer) -> bool:
         """The large gear; False if its answer is of no use."""
@@ -144,7 +148,7 @@ class _Run:
         gear = LargeGear(as_arrays(self.problem), self.certificate, start, self.deadline)
         self.quick_seconds = self.deadline.spent()
         if self._pairs < VERY_LARGE:
-            self.searched = gear.search(SHARE_BEFORE_PROOF)
+            self.searched = gear.search(SHARE_BEFORE_PROOF, PATIENCE)
             if not self._take(gear.answer()):
                 return False
             self.bounds = self.certificate.bounds(self.values)

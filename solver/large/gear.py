@@ -34,9 +34,9 @@ class LargeGear:
         self._unmended = (repair(self.problem, start),) if is_broken else ()
         self._reserve = SECONDS_PER_UNIT * sum(task.replicas for task in self.problem.tasks)
 
-    def search(self, share: float) -> bool:
-        """Improves the answer until it is proven or ``share`` of the budget is spent; whether there
-        was time for it.
+    def search(self, share: float, patience: int | None = None) -> bool:
+        """Improves the answer until it is proven, ``share`` of the budget is spent, or so many
+        ruins of each node in a row were in vain; whether there was time for it.
         """
         reserve = self._reserve + (1 - share) * self.problem.budget.seconds
         if self.deadline.left() <= reserve:
@@ -45,7 +45,7 @@ class LargeGear:
             self._relax()
         goal = self.certificate.bounds(self.values())[len(self._unmended) :]
         self._search.consolidate()
-        self._search.improve(self.deadline, goal, reserve)
+        self._search.improve(self.deadline, goal, reserve, patience)
         return True
 
     def answer(self) -> Answer:

@@ -90,16 +90,28 @@ class LargeSearch:
         self.board.nodes[:, at.CLASS] = node_class
         self.merit = np.ascontiguousarray(merit)
 
-    def improve(self, deadline: Deadline, goal: tuple[int, ...], reserve_seconds: float) -> None:
-        """Ruins and recreates until the goal is reached or only the reserve is left."""
+    def improve(
+        self,
+        deadline: Deadline,
+        goal: tuple[int, ...],
+        reserve_seconds: float,
+        patience: int | None = None,
+    ) -> None:
+        """Ruins and recreates until the goal is reached, only the reserve is left, or so many ruins
+        of each node in a row have made nothing better.
+        """
         nodes, gangs = self._open_nodes(), self._gangs()
         if not len(nodes) or not self.board.units[:, at.MOVABLE].any():
             return
+        idle = 0
         looks = max(1, GANG_LOOKS // len(nodes)) if len(gangs) else 0
         while deadline.left() > reserve_seconds and self.board.values() != goal:
-            improve(self.board.m, self.merit, nodes, IMPROVE_STEP)
+            better = improve(self.board.m, self.merit, nodes, IMPROVE_STEP)
             if looks:
-                improve_gangs(self.board.m, gangs, looks)
+                better += improve_gangs(self.board.m, gangs, looks)
+            idle = 0 if better else idle + IMPROVE_STEP
+            if patience is not None and idle > patience * len(nodes):
+                break
             seconds = IMPROVE_STEP / RUINS_PER_SECOND
             deadline.charge(wall_seconds=seconds, deterministic_seconds=seconds)
 
