@@ -1,4 +1,4 @@
-"""Running replicas that move: to let an arriving one in, or to strand less (model.md, 6).
+"""Running replicas that move: to let an arriving one in, or to strand less (model.md, 7).
 
 What may be tried for one arrival is counted in looks at nodes, never by a clock: equal histories
 give equal answers.
@@ -21,6 +21,7 @@ from solver.compiled.online import (
     SHAPES,
     assess,
     best_node,
+    least_score,
     refresh,
 )
 
@@ -31,8 +32,8 @@ MOST_SETS = 256
 """So many sets of units are noted that would make room ..."""
 MOST_TRIED = 24
 """... and so many of them are tried out."""
-MOST_LOOKS = 1000
-"""Looks at nodes for one arrival."""
+MOST_LOOKS, LOOKS_AT_LEAST = 1000, 2
+"""Looks at nodes to make room, and again to tidy. Asking for a shape counts as so many at least."""
 
 
 class Units(NamedTuple):
@@ -284,8 +285,8 @@ def make_room(cluster, shapes, demand, known, units, s, most, moves):
             homeless[units.shape[u]] = 1
             continue
         row, looked = refresh(cluster, shapes, demand, known, units.shape[u])
-        looks += looked
-        homeless[units.shape[u]] = best_node(cluster, known, row) == NO_NODE
+        looks += max(looked, LOOKS_AT_LEAST)
+        homeless[units.shape[u]] = least_score(cluster, known, row) >= HUGE
     sets = np.empty((MOST_SETS, 3), np.int64)
     found = _find_sets(cluster, shapes, units, homeless, s, most, sets)
     best, best_cost = -1, HUGE

@@ -1,4 +1,4 @@
-"""Where one arriving replica goes: the node and device on which it strands least (model.md, 6).
+"""Where one arriving replica goes: the node and device on which it strands least (model.md, 7).
 
 Compiled when it is first imported and kept on disk, for exactly the types that are declared here:
 nothing compiles while a task waits. All quantities are whole numbers below 2**53, also where they
@@ -399,17 +399,25 @@ def refresh(cluster, shapes, demand, known, s):
     return row, looks
 
 
+@numba.njit(cache=True, fastmath={"reassoc", "nnan", "nsz"})
+def least_score(cluster, known, row):
+    """The least score of any node; HUGE if none has room."""
+    least = HUGE
+    for n in range(cluster.counter[0]):
+        least = min(least, known.score[row, n])
+    return least
+
+
 @numba.njit(cache=True)
 def best_node(cluster, known, row):
     """The node with the least score; of equals the one with less CPU left; NO_NODE if none fits."""
-    best = NO_NODE
-    score = HUGE
-    for n in range(cluster.counter[0]):
-        found = known.score[row, n]
-        if found > score or found >= HUGE:
-            continue
-        if found < score or cluster.free[n, 0] < cluster.free[best, 0]:
-            best, score = n, found
+    least, best = least_score(cluster, known, row), NO_NODE
+    if least < HUGE:
+        for n in range(cluster.counter[0]):
+            if known.score[row, n] == least and (
+                best < 0 or cluster.free[n, 0] < cluster.free[best, 0]
+            ):
+                best = n
     return best
 
 

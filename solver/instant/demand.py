@@ -65,7 +65,7 @@ class Expectation:
 
     def demand(self, node_accepts: np.ndarray, device_accepts: np.ndarray) -> Demand:
         """The demand as arrays, for nodes and devices that accept by these rules."""
-        self._due = max(self._seen + 1, 2 * self._seen)
+        self._due = max(self._seen + 1, 2 * self._seen if self._seen < 1000 else 4 * self._seen)
         chosen = self._typical()
         shapes = list(chosen)
         total = sum(chosen.values())

@@ -5,7 +5,7 @@ that is separate from nobody is placed by compiled code; for the others the stat
 the rules are those of the quick answer (``solver.greedy``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from solver.compiled import ejection, online
 from solver.compiled.ejection import NO_UNIT
 from solver.compiled.online import NO_NODE, NO_ROW, Demand, Known
-from solver.greedy import grow
+from solver.greedy import grow, in_order
 from solver.instant.board import Board
 from solver.instant.demand import Expectation
 from solver.instant.roster import Roster
@@ -116,6 +116,15 @@ class Planner:
         if slot is not None:  # only now: what has just come doesn't move
             self._enlist(task, slot)
         return Decision(slots=() if slot is None else (slot,), moves=tuple(moves))
+
+    def arrive_all(self, tasks: Sequence[Task], max_moves: int = 0) -> tuple[Decision, ...]:
+        """Places tasks that have come together, the most urgent and largest first.
+
+        One decision for each, in the order in which they are given; each may move ``max_moves``.
+        A decision says where a task ran when it was placed: a later one's moves may say otherwise.
+        """
+        decisions = {task.id: self.arrive(task, max_moves) for task in in_order(tasks)}
+        return tuple(decisions[task.id] for task in tasks)
 
     def end(self, task_id: str) -> None:
         """A running task has ended. Raises ``KeyError`` for one that isn't running."""

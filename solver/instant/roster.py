@@ -52,10 +52,11 @@ class Roster:
 
     def _make_room(self, units: int) -> None:
         arrays = self.arrays
-        self.arrays = arrays._replace(
-            node=with_room(arrays.node, units, NO_NODE),
-            device=with_room(arrays.device, units, NO_UNIT),
-            shape=with_room(arrays.shape, units),
-            next=with_room(arrays.next, units, NO_UNIT),
-        )
+        if units > len(arrays.node):
+            self.arrays = arrays._replace(
+                node=with_room(arrays.node, units, NO_NODE),
+                device=with_room(arrays.device, units, NO_UNIT),
+                shape=with_room(arrays.shape, units),
+                next=with_room(arrays.next, units, NO_UNIT),
+            )
         self.arrays.counter[_GIVEN_OUT] = units

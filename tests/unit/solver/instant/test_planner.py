@@ -3,7 +3,7 @@
 import pytest
 
 from solver.check import slot_violations
-from solver.instant import Planner
+from solver.instant import Decision, Planner
 from solver.problem import Device, Node, Problem, Queue, Request, Slot, Task
 
 
@@ -166,3 +166,50 @@ def test_more_shapes_than_are_remembered_are_placed_all_the_same() -> None:
     for i in range(400):
         task = Task(id=f"t{i}", request=Request(cpu_milli=i, gpus=1, gpu_milli=500))
         assert bool(state.arrive(task).slots) == (i < 64)
+
+
+def test_tasks_that_come_together_are_placed_largest_first() -> None:
+    state = planner(node("n1", 2))
+    tasks = (gpu_task("a"), gpu_task("pair", gpus=2), gpu_task("b"))
+    alone, pair, other = state.arrive_all(tasks)
+    assert (len(pair.slots), alone.slots, other.slots) == (1, (), ())
+
+
+def test_a_task_moves_so_that_another_fits() -> None:
+    halves = tuple(
+        gpu_task(f"t{i}", milli=500, placed=(Slot(node=f"n{i}", devices=("g0",)),)) for i in (1, 2)
+    )
+    state = planner(node("n1", 1), node("n2", 1), tasks=halves)
+    assert state.arrive(gpu_task("whole"), max_moves=0).slots == ()
+    decision = state.arrive(gpu_task("whole"), max_moves=1)
+    (move,), (slot,) = decision.moves, decision.slots
+    assert move.before.node == slot.node
+    assert state.slots[move.task] == (move.after,)
+    assert state.slots["t1"] == state.slots["t2"]
+
+
+def test_two_tasks_move_so_that_another_fits() -> None:
+    placed = {"a": ("n1", 300), "b": ("n1", 300), "c": ("n2", 700), "d": ("n3", 700)}
+    tasks = tuple(
+        gpu_task(name, milli=milli, placed=(Slot(node=home, devices=("g0",)),))
+        for name, (home, milli) in placed.items()
+    )
+    nodes = (node("n1", 1), node("n2", 1), node("n3", 1))
+    assert planner(*nodes, tasks=tasks).arrive(gpu_task("whole"), max_moves=1).slots == ()
+    decision = planner(*nodes, tasks=tasks).arrive(gpu_task("whole"), max_moves=2)
+    assert [slot.node for slot in decision.slots] == ["n1"]
+    assert {move.task for move in decision.moves} == {"a", "b"}
+
+
+def test_what_may_not_be_touched_does_not_move() -> None:
+    halves = tuple(
+        gpu_task(
+            f"t{i}",
+            milli=500,
+            preemptible=False,
+            placed=(Slot(node=f"n{i}", devices=("g0",)),),
+        )
+        for i in (1, 2)
+    )
+    state = planner(node("n1", 1), node("n2", 1), tasks=halves)
+    assert state.arrive(gpu_task("whole"), max_moves=2) == Decision(slots=())
