@@ -17,6 +17,8 @@ GANG = 32
 CORDON = 64
 """The part of UNSCHEDULABLE that is about nodes, not about devices."""
 NOTHING = 0
+MOST_TABLES = 128
+"""So many counts of [N] are remembered for a room; device memory of many sizes asks for more."""
 
 
 class Ask:
@@ -122,6 +124,8 @@ def _table(room: Room, ask: Ask, lifted: int, *, whole: bool) -> Ints:
             found = ask.ground.sum_per_node(usable & (room.milli >= WHOLE_DEVICE_MILLI))
         else:
             found = ask.ground.most_per_node(np.where(usable, room.milli, 0))
+        if len(room.tables) >= MOST_TABLES:
+            room.tables.clear()
         room.tables[key] = found
     return found
 
