@@ -6,6 +6,7 @@ them from counts once gave plans in which running tasks no longer fitted.
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations, islice
 
 from solver.eligibility import accepts, device_accepts, queue_chains, queue_need, separated
@@ -30,19 +31,12 @@ class Occupancy:
         self.tasks = {task.id: task for task in problem.tasks}
         self.nodes = {node.id: node for node in problem.nodes}
         self.slots: dict[str, list[Slot]] = {}
-        self.on_node: dict[str, Counter[str]] = {node.id: Counter() for node in problem.nodes}
-        self.free = {
-            node.id: {dimension: getattr(node, dimension) for dimension in NODE_DIMENSIONS}
-            for node in problem.nodes
-        }
-        self.free_milli = {
-            node.id: {device.id: WHOLE_DEVICE_MILLI for device in node.devices}
-            for node in problem.nodes
-        }
-        self.free_memory_mib = {
-            node.id: {device.id: device.memory_mib for device in node.devices}
-            for node in problem.nodes
-        }
+        self.on_node: dict[str, Counter[str]] = {}
+        self.free: dict[str, dict[str, int]] = {}
+        self.free_milli: dict[str, dict[str, int]] = {}
+        self.free_memory_mib: dict[str, dict[str, int]] = {}
+        for node in problem.nodes:
+            self._open(node)
         self.queue_use: dict[str, Counter[str]] = {queue.id: Counter() for queue in problem.queues}
         self.chains = queue_chains(problem)
         self.separated = separated(problem)
@@ -51,6 +45,18 @@ class Occupancy:
         self.seen: dict[RequestClass, dict[str, tuple[int, Seen]]] = {}
         """What the quick answer found on each node for equal requests, and after how many changes
         there."""
+
+    def add_node(self, node: Node) -> None:
+        """A node has joined, with nothing on it."""
+        self.problem = replace(self.problem, nodes=(*self.problem.nodes, node))
+        self.nodes[node.id] = node
+        self._open(node)
+
+    def _open(self, node: Node) -> None:
+        self.on_node[node.id] = Counter()
+        self.free[node.id] = {dimension: getattr(node, dimension) for dimension in NODE_DIMENSIONS}
+        self.free_milli[node.id] = {device.id: WHOLE_DEVICE_MILLI for device in node.devices}
+        self.free_memory_mib[node.id] = {device.id: device.memory_mib for device in node.devices}
 
     def add(self, task: Task, slot: Slot) -> None:
         """Puts one replica there, whether it fits or not."""

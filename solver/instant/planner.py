@@ -17,9 +17,9 @@ from solver.greedy import grow, in_order
 from solver.instant.board import Board
 from solver.instant.demand import Expectation
 from solver.instant.roster import Roster
-from solver.instant.rows import FIRST_ROWS, with_room
+from solver.instant.rows import FIRST_ROWS, with_columns, with_room
 from solver.occupancy import Occupancy, occupied
-from solver.problem import DEFAULT_QUEUE, Problem, Slot, Task
+from solver.problem import DEFAULT_QUEUE, Node, Problem, Slot, Task
 from solver.score import slots_before
 
 MOST_KNOWN, MOST_KNOWN_NODES = 2048, 4_000_000
@@ -133,6 +133,19 @@ class Planner:
         for slot in tuple(self._occupancy.slots[task_id]):
             self._occupancy.remove(task, slot)
             self._count_in(task, slot, -1)
+
+    def add_node(self, node: Node) -> None:
+        """A node has joined, with nothing on it. Raises ``InvalidProblem`` if it can't be."""
+        self._occupancy.add_node(node)
+        self._board.add_node(node)
+        rows = len(self._board.cluster.free)
+        self._known = self._known._replace(
+            version=with_columns(self._known.version, rows),
+            score=with_columns(self._known.score, rows),
+            device=with_columns(self._known.device, rows),
+        )
+        self._units.make_room_for_nodes(rows)
+        self._demand = self._draw_up()
 
     def _meet(self, task: Task) -> None:
         occupancy = self._occupancy

@@ -50,6 +50,10 @@ class Roster:
             unlink(self.arrays, unit)
             self._free.append(unit)
 
+    def make_room_for_nodes(self, nodes: int) -> None:
+        """So many nodes may have units from now on."""
+        self.arrays = self.arrays._replace(first=with_room(self.arrays.first, nodes, NO_UNIT))
+
     def _make_room(self, units: int) -> None:
         arrays = self.arrays
         if units > len(arrays.node):

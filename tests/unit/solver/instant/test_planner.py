@@ -3,6 +3,7 @@
 import pytest
 
 from solver.check import slot_violations
+from solver.errors import InvalidProblem
 from solver.instant import Decision, Planner
 from solver.problem import Device, Node, Problem, Queue, Request, Slot, Task
 
@@ -213,3 +214,15 @@ def test_what_may_not_be_touched_does_not_move() -> None:
     )
     state = planner(node("n1", 1), node("n2", 1), tasks=halves)
     assert state.arrive(gpu_task("whole"), max_moves=2) == Decision(slots=())
+
+
+def test_a_node_that_joins_takes_what_fitted_nowhere() -> None:
+    state = planner(node("n0", 1))
+    assert state.arrive(gpu_task("first")).slots
+    for i in range(1, 20):
+        wide = gpu_task(f"wide{i}", gpus=4)
+        assert state.arrive(wide, max_moves=2).slots == ()
+        state.add_node(node(f"n{i}", 4))
+        assert [slot.node for slot in state.arrive(wide, max_moves=2).slots] == [f"n{i}"]
+    with pytest.raises(InvalidProblem, match="id of an earlier entry"):
+        state.add_node(node("n0", 1))
