@@ -6,6 +6,9 @@ between the quick answer and the bounds of a linear program; where the exact one
 it takes over what was found.
 """
 
+from dataclasses import dataclass
+from importlib import import_module
+
 from solver import check
 from solver.arrays import as_arrays
 from solver.certificate import Bounds, Certificate
@@ -96,7 +99,7 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
         ),
         moved=_touched(problem, answer, runs=True),
         evicted=_touched(problem, answer, runs=False),
-        unplaced=explain(problem, answer, deadline),
+        unplaced=explain(problem, answer, deadline, run.arrays),
         objective=terms,
         prices=run.certificate.prices(),
         steps=order_steps(problem, answer),
@@ -107,6 +110,37 @@ def solve(problem: Problem, *, clock: Clock | None = None) -> Plan:
             digest=name,
         ),
     )
+
+
+def load(problem: Problem) -> None:
+    """Imports what solving the problem takes, most of a second the first time. ``solve`` does so by
+    itself; whoever measures it calls this before the clock starts.
+    """
+    size = _size(problem)
+    if size.is_large:
+        import_module("solver.large.gear")
+    if problem.budget.seconds > 0:
+        import_module("solver.highs.relaxation")
+        if size.pairs < VERY_LARGE:
+            import_module("solver.cpsat.search")
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What decides which gears a problem gets."""
+
+    pairs: int
+    """Of a replica and a node."""
+    is_countable: bool
+    """No sum that a gear forms can overflow."""
+    is_large: bool
+
+
+def _size(problem: Problem) -> _Size:
+    units = sum(task.replicas for task in problem.tasks)
+    pairs = units * len(problem.nodes)
+    is_countable = _is_within_range(problem)
+    return _Size(pairs, is_countable, is_countable and pairs >= LARGE and units <= MOST_UNITS)
 
 
 class _Run:
@@ -121,21 +155,19 @@ class _Run:
         self.bounds: Bounds = self.certificate.free
         self.searched = False
         self.quick_seconds = 0.0
-        units = sum(task.replicas for task in problem.tasks)
-        self._pairs = units * len(problem.nodes)
-        self._is_countable = _is_within_range(problem)
-        self._is_large = self._pairs >= LARGE and units <= MOST_UNITS and self._is_countable
+        self.arrays = as_arrays(problem)
+        self._size = _size(problem)
 
     def search(self) -> None:
         """Quick answer, search, proof: as far as the budget goes and the problem allows."""
         start = mended(self.problem)
-        if not (self._is_large and self._search_widely(start)):
+        if not (self._size.is_large and self._search_widely(start)):
             self._take(place_quickly(self.problem, start))
             self.quick_seconds = self.deadline.spent()
             is_done = self._is_proven() and len(self.answer) == len(self.problem.tasks)
-            if self._is_countable and not is_done and self.deadline.left() > 0:
+            if self._size.is_countable and not is_done and self.deadline.left() > 0:
                 seconds = RELAXATION_SHARE * self.problem.budget.seconds
-                self.certificate.relax(as_arrays(self.problem), seconds)
+                self.certificate.relax(self.arrays, seconds)
                 self.bounds = self.certificate.bounds(self.values)
                 if not self._is_proven():
                     self._prove()
@@ -145,9 +177,9 @@ class _Run:
         # Imported here, as the exact gear is: a small problem's answer shouldn't wait for it.
         from solver.large.gear import LargeGear  # noqa: PLC0415
 
-        gear = LargeGear(as_arrays(self.problem), self.certificate, start, self.deadline)
+        gear = LargeGear(self.arrays, self.certificate, start, self.deadline)
         self.quick_seconds = self.deadline.spent()
-        if self._pairs < VERY_LARGE:
+        if self._size.pairs < VERY_LARGE:
             self.searched = gear.search(SHARE_BEFORE_PROOF, PATIENCE)
             if not self._take(gear.answer()):
                 return False

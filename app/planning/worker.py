@@ -11,7 +11,7 @@ from typing import BinaryIO
 from app.planning.documents import parse_problem, plan_bytes
 from app.planning.framing import FAULTS, LENGTH, PLAN, READY, budget_seconds
 from solver.errors import Fault, InvalidProblem
-from solver.pipeline import solve
+from solver.pipeline import load, solve
 
 
 def main(longest_seconds: float) -> None:
@@ -33,6 +33,7 @@ def answer(message: bytes, longest_seconds: float) -> bytes:
     too_long = budget_faults(problem.budget.seconds, longest_seconds)
     if too_long:
         return _faults(too_long)
+    load(problem)  # the budget is for thinking
     return PLAN + plan_bytes(solve(problem, clock=time.monotonic))
 
 

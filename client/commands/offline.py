@@ -58,8 +58,10 @@ def solve_file(
     if deterministic:
         changes["deterministic"] = True
     if changes:
-        asked = _valid(lambda: replace(asked, budget=replace(asked.budget, **changes)))
-    plan = _server_module("solver.pipeline").solve(asked, clock=time.monotonic)
+        asked = _valid(lambda: asked.with_budget(replace(asked.budget, **changes)))
+    pipeline = _server_module("solver.pipeline")
+    pipeline.load(asked)  # the budget is for thinking
+    plan = pipeline.solve(asked, clock=time.monotonic)
     _write(documents.plan_bytes(plan), out)
 
 

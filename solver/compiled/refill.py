@@ -63,7 +63,8 @@ from solver.compiled.state import (
 
 MOST_STOPPED = 48
 MOST_DRAWN = 12
-MOST_CANDIDATES = 2 * MOST_STOPPED + MOST_DRAWN
+MOST_NODES = 4
+MOST_CANDIDATES = MOST_NODES * MOST_STOPPED + MOST_DRAWN
 
 MERIT_TYPE = float64[:, ::1]
 
@@ -220,6 +221,28 @@ def lightest(m, n, rank):
 
 
 @numba.njit
+def is_among(nodes, size, n):
+    found = False
+    for i in range(size):
+        found = found or nodes[i] == n
+    return found
+
+
+@numba.njit
+def some_nodes(m, open_nodes, nodes):
+    """Picks one node or a few at random, mostly two; how many."""
+    dice = random_below(m, 16)
+    wanted = 1 if dice < 4 else 2 if dice < 12 else 3 if dice < 15 else MOST_NODES
+    size = 0
+    for _ in range(wanted):
+        n = open_nodes[random_below(m, open_nodes.shape[0])]
+        if not is_among(nodes, size, n):
+            nodes[size] = n
+            size += 1
+    return size
+
+
+@numba.njit
 def recreate(m, candidates, count, nodes, size):
     """Starts each candidate that fits on one of the nodes, in order."""
     for i in range(count):
@@ -232,7 +255,7 @@ def recreate(m, candidates, count, nodes, size):
         home = m[u + HOME]
         if (
             home != NONE
-            and (home == nodes[0] or home == nodes[size - 1])
+            and is_among(nodes, size, home)
             and random_below(m, 8) > 0
             and go_home(m, u)
         ):
@@ -250,15 +273,10 @@ def improve(m, merit, open_nodes, iterations):
     """So many ruins; those that made nothing worse are kept. How many were better."""
     candidates = np.empty(MOST_CANDIDATES, np.int64)
     keys = np.empty(MOST_CANDIDATES, np.float64)
-    nodes = np.empty(2, np.int64)
+    nodes = np.empty(MOST_NODES, np.int64)
     better = 0
     for _ in range(iterations):
-        nodes[0] = open_nodes[random_below(m, open_nodes.shape[0])]
-        size = 1
-        if random_below(m, 4) > 0:
-            nodes[1] = open_nodes[random_below(m, open_nodes.shape[0])]
-            if nodes[1] != nodes[0]:
-                size = 2
+        size = some_nodes(m, open_nodes, nodes)
         waiting = m[POOL_LENGTH]
         count = 0
         for i in range(size):
