@@ -1,8 +1,10 @@
 """Cases, the table that shows them, and the file that keeps them (contract, section 7)."""
 
 import json
+import math
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,6 +28,15 @@ class Case:
     better: Literal["lower", "higher"]
     must: float | None = None
     aim: float | None = None
+    peer: str = ""
+    """What others reached, for the table only."""
+
+    def __post_init__(self) -> None:
+        """A value that can't be is a fault of the benchmark, not a result."""
+        if not (math.isfinite(self.value) and self.value >= 0) or (
+            self.unit == "gap" and self.value > 1
+        ):
+            raise ValueError(f"{self.case}: {self.value} {self.unit} can't be")
 
     @property
     def ok(self) -> bool | None:
@@ -48,22 +59,30 @@ Suite = Callable[[], Iterator[Case | LeftOut]]
 
 
 def run_suite(name: str, suite: Suite, console: Console, out: Path = OUT) -> bool:
-    """Run a suite, show its table and write ``NAME.json``; False when a case is not ok."""
+    """Run a suite, show how it goes and its table, and write ``NAME.json`` and, for a page of the
+    documentation, ``NAME.md``; False when a case is not ok.
+    """
     about = machine()
     cases: list[Case] = []
     left_out: list[LeftOut] = []
+    start = time.monotonic()
     with console.status(f"{name} ..."):
         for result in suite():
             match result:
                 case Case():
                     cases.append(result)
+                    shown = f"{result.case}: {_number(result.value)} {result.unit}"
                 case LeftOut():
                     left_out.append(result)
+                    shown = f"{result.case}: left out"
+            seconds = time.monotonic() - start
+            console.print(f"{seconds:5.0f} s  {shown}", style="dim", highlight=False)
     console.print(_table(name, cases, left_out))
     console.print("  ".join(f"{key} {value}" for key, value in about.items()), style="dim")
     out.mkdir(exist_ok=True)
-    path = out / f"{name}.json"
-    path.write_text(json.dumps(_document(about, cases, left_out), indent=2) + "\n")
+    text = json.dumps(_document(about, cases, left_out), indent=2) + "\n"
+    (out / f"{name}.json").write_text(text)
+    (out / f"{name}.md").write_text(_markdown(about, cases, left_out))
     return all(case.ok is not False for case in cases)
 
 
@@ -91,9 +110,35 @@ def _document(
 ) -> dict[str, object]:
     return {
         "machine": about,
-        "cases": [{**asdict(case), "ok": case.ok} for case in cases],
+        "cases": [_form(case) for case in cases],
         "left_out": [asdict(case) for case in left_out],
     }
+
+
+def _form(case: Case) -> dict[str, object]:
+    form: dict[str, object] = {**asdict(case), "ok": case.ok}
+    del form["peer"]
+    return form
+
+
+def _markdown(
+    about: dict[str, str | int], cases: Iterable[Case], left_out: Iterable[LeftOut]
+) -> str:
+    lines = [
+        "{cpu}, {cores} cores, {memory_mib:,} MiB, Python {python}, {date}".format(**about),
+        "",
+        "| case | value | must | aim | ok | others |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    for case in cases:
+        verdict = {True: "yes", False: "**no**", None: ""}[case.ok]
+        limits = (_limit(case, limit) for limit in (case.must, case.aim))
+        must, aim = ("" if limit == "-" else limit for limit in limits)
+        value = f"{_number(case.value)} {case.unit}"
+        cells = (case.case, value, must, aim, verdict, case.peer)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {case.case} | left out: {case.reason} | | | | |" for case in left_out]
+    return "\n".join(lines) + "\n"
 
 
 def _table(name: str, cases: Iterable[Case], left_out: Iterable[LeftOut]) -> Table:
@@ -103,13 +148,14 @@ def _table(name: str, cases: Iterable[Case], left_out: Iterable[LeftOut]) -> Tab
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("ok", no_wrap=True)
+    table.add_column("others")
     for case in cases:
         verdict = {True: "[green]yes", False: "[bold red]NO", None: "-"}[case.ok]
         numbers = (_number(case.value), _limit(case, case.must), _limit(case, case.aim))
-        table.add_row(case.case, *numbers, case.unit, verdict)
+        table.add_row(case.case, *numbers, case.unit, verdict, case.peer)
     for missing in left_out:
         text = f"{missing.case} [dim]({missing.reason})"
-        table.add_row(text, "-", "-", "-", "-", "[yellow]left out")
+        table.add_row(text, "-", "-", "-", "-", "[yellow]left out", "")
     return table
 
 
