@@ -1,13 +1,16 @@
 """What is proven about a problem's objective, and what room is worth (model.md, section 4)."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from solver.arrays import Arrays
 from solver.bounds import free_bounds
-from solver.highs.relaxation import Relaxation
 from solver.objective import TermName
 from solver.problem import Problem
 from solver.score import levels, terms_of
+
+if TYPE_CHECKING:  # a quick answer shouldn't wait for the linear programs
+    from solver.highs.relaxation import Relaxation
 
 MOST_LEVELS = 24
 """One linear program a priority level; with more levels only the bounds that cost nothing."""
@@ -45,6 +48,8 @@ class Certificate:
         """Adds the bounds of a linear program, which may take so long."""
         places = any(entry.level is not None for entry in self._entries)
         if places and self.problem.nodes and len(levels(self.problem)) <= MOST_LEVELS:
+            from solver.highs.relaxation import Relaxation  # noqa: PLC0415
+
             limit = None if self.problem.budget.deterministic else seconds
             self.relaxation = Relaxation(arrays, seconds=limit)
 
@@ -69,7 +74,7 @@ class Certificate:
             is_known = is_known and value == bound
         return tuple(found)
 
-    def scarce_level(self, relaxation: Relaxation) -> int:
+    def scarce_level(self, relaxation: "Relaxation") -> int:
         """The highest level that can't have all it asks for: its prices are those that matter."""
         asked = dict.fromkeys(relaxation.levels, 0)
         for task in self.problem.tasks:

@@ -121,6 +121,9 @@ def load(problem: Problem) -> None:
         import_module("solver.large.gear")
     if problem.budget.seconds > 0:
         import_module("solver.highs.relaxation")
+        if size.is_large:
+            for name in ("gangs", "moves", "refill"):
+                import_module(f"solver.compiled.{name}")
         if size.pairs < VERY_LARGE:
             import_module("solver.cpsat.search")
 

@@ -6,6 +6,7 @@ wrong about and raises :class:`~solver.errors.InvalidProblem` with all faults at
 """
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -199,3 +200,14 @@ class Problem:
         faults = (*validity.bound_faults(self), *validity.semantic_faults(self))
         if faults:
             raise InvalidProblem(faults)
+
+    def with_budget(self, budget: Budget) -> "Problem":
+        """The same question with another budget. Only the budget is checked: a large problem isn't
+        read again from end to end for it.
+        """
+        faults = tuple(validity.bound_faults(budget, "budget"))
+        if faults:
+            raise InvalidProblem(faults)
+        changed = copy(self)
+        object.__setattr__(changed, "budget", budget)
+        return changed

@@ -17,6 +17,7 @@ from solver.errors import Fault, shorten
 from solver.objective import NODE_DOMAIN, OBJECTIVE_NAMES, QUEUE_DIMENSIONS
 
 DEFAULT_QUEUE = "default"
+INFINITY = float("inf")
 
 
 def semantic_faults(document: object) -> tuple[Fault, ...]:
@@ -43,6 +44,8 @@ def semantic_faults(document: object) -> tuple[Fault, ...]:
 
 def bound_faults(value: object, path: str = "") -> Iterator[Fault]:
     """Every number or string outside the bounds of its annotation, in a tree of our dataclasses."""
+    if _is_within_bounds(value):
+        return
     for name, bounds in _bounds_of(type(value)):
         yield from _outside(getattr(value, name), bounds, _join(path, name))
     for name in _children_of(type(value)):
@@ -53,6 +56,57 @@ def bound_faults(value: object, path: str = "") -> Iterator[Fault]:
                     yield from bound_faults(item, f"{_join(path, name)}[{i}]")
         elif is_dataclass(child):
             yield from bound_faults(child, _join(path, name))
+
+
+def _is_within_bounds(value: object) -> bool:
+    """False where :func:`bound_faults` has to look closer. Of the hundreds of thousands of values
+    of a large problem nearly all are fine, so this one says nothing about where it looked.
+    """
+    kind = type(value)
+    for name, limits in _limits_of(kind):
+        if not _is_within(getattr(value, name), limits):
+            return False
+    for name in _children_of(kind):
+        child = getattr(value, name)
+        for item in child if isinstance(child, tuple) else (child,):
+            if not _is_within_bounds(item):
+                return False
+    return True
+
+
+def _is_within(item: Any, limits: tuple[float, float, float, float]) -> bool:
+    kind = item.__class__
+    if kind is int or kind is float:
+        return limits[0] <= item <= limits[1]
+    if kind is str:
+        return limits[2] <= len(item) <= limits[3]
+    if kind is dict:
+        return all(_is_within(value, limits) for value in item.values())
+    return item is None or kind is tuple  # what a tuple holds has no bounds, or some of its own
+
+
+@cache
+def _limits_of(kind: type) -> tuple[tuple[str, tuple[float, float, float, float]], ...]:
+    """The fields that carry bounds, with the least and most, the shortest and longest allowed."""
+    if not is_dataclass(kind):
+        return ()
+    found = []
+    for name, bounds in _bounds_of(kind):
+        least, most, shortest, longest = -INFINITY, INFINITY, 0, INFINITY
+        for bound in bounds:
+            match bound:
+                case Ge(ge=limit):
+                    least = max(least, limit)  # pyright: ignore[reportArgumentType]
+                case Le(le=limit):
+                    most = min(most, limit)  # pyright: ignore[reportArgumentType]
+                case MinLen(min_length=limit):
+                    shortest = max(shortest, limit)
+                case MaxLen(max_length=limit):
+                    longest = min(longest, limit)
+                case _:
+                    pass
+        found.append((name, (least, most, shortest, longest)))
+    return tuple(found)
 
 
 def _outside(value: Any, bounds: tuple[Any, ...], path: str) -> Iterator[Fault]:
@@ -85,6 +139,8 @@ def _bounds_of(kind: type) -> tuple[tuple[str, tuple[Any, ...]], ...]:
 @cache
 def _children_of(kind: type) -> tuple[str, ...]:
     """The fields of a dataclass that may hold further dataclasses."""
+    if not is_dataclass(kind):
+        return ()
     return tuple(
         field.name
         for field in fields(kind)

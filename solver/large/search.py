@@ -8,9 +8,6 @@ import numpy.typing as npt
 from solver.arrays import Arrays, Ints
 from solver.compiled import state as at
 from solver.compiled.construct import construct
-from solver.compiled.gangs import improve_gangs
-from solver.compiled.moves import consolidate, preempt
-from solver.compiled.refill import improve
 from solver.deadline import Deadline
 from solver.greedy import Answer
 from solver.large.board import Board
@@ -67,8 +64,11 @@ class LargeSearch:
         tasks = self.board.tasks[waiting]
         is_single = tasks[:, at.REPLICAS] == 1
         waiting = waiting[is_single & (tasks[:, at.RANK] < running.max(initial=0))]
-        if not m[at.RUNS_BEFORE] or not m[at.MOST_TOUCHED]:
+        if not len(waiting) or not m[at.RUNS_BEFORE] or not m[at.MOST_TOUCHED]:
             return
+        # Imported here, as what follows is: a quick answer shouldn't wait for what it doesn't use.
+        from solver.compiled.moves import preempt  # noqa: PLC0415
+
         costs = np.zeros(len(self.problem.nodes), dtype=np.int64)
         order, begun = self.board.task_places(waiting), deadline.spent()
         for begin in range(0, len(order), PREEMPT_STEP):
@@ -81,6 +81,8 @@ class LargeSearch:
         m = self.board.m
         if m[at.FRAGMENTATION] < 0 and m[at.PACK] < 0 and m[at.POWER] < 0:
             return
+        from solver.compiled.moves import consolidate  # noqa: PLC0415
+
         for size in range(1, MOST_SHARES_MOVED + 1):
             consolidate(m, size)
 
@@ -103,6 +105,9 @@ class LargeSearch:
         nodes, gangs = self._open_nodes(), self._gangs()
         if not len(nodes) or not self.board.units[:, at.MOVABLE].any():
             return
+        from solver.compiled.gangs import improve_gangs  # noqa: PLC0415
+        from solver.compiled.refill import improve  # noqa: PLC0415
+
         idle = 0
         looks = max(1, GANG_LOOKS // len(nodes)) if len(gangs) else 0
         while deadline.left() > reserve_seconds and self.board.values() != goal:

@@ -44,6 +44,18 @@ def test_forms_and_specification_load_no_back_end(module: str) -> None:
     assert loaded_by(f"import solver.{module}", *BACK_ENDS, "numpy") == []
 
 
+def test_a_quick_answer_loads_no_exact_search_and_no_linear_program() -> None:
+    small, large = (
+        f"solve(Problem(version=1, nodes=(Node(id='n', cpu_milli=1),), tasks=(Task(id='t', "
+        f"replicas={replicas}, min_replicas=1, request=Request(cpu_milli=1)),), "
+        f"budget=Budget(seconds=0)))"
+        for replicas in (2, 100_000)
+    )
+    begin = "from solver import Budget, Node, Problem, Request, Task, solve\n"
+    assert loaded_by(begin + small, *BACK_ENDS) == []
+    assert loaded_by(begin + large, "ortools", "highspy", "solver.compiled.refill") == []
+
+
 def test_every_public_name_is_there_and_its_own() -> None:
     for name in solver.__all__:
         value = getattr(solver, name)

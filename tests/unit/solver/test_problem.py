@@ -1,5 +1,7 @@
 """A problem refuses what makes no sense, naming all of it at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from solver.errors import InvalidProblem
@@ -83,6 +85,13 @@ def faults_of(**fields: object) -> dict[str, str]:
         ({"objective": ()}, "objective"),
         ({"budget": Budget(seconds=float("nan"))}, "budget.seconds"),
         ({"budget": Budget(workers=0)}, "budget.workers"),
+        ({"nodes": (Node(id="n", labels={"zone": "z" * 257}),)}, "nodes[0].labels.zone"),
+        (
+            {"nodes": (Node(id="n", devices=(Device(id="g", numa=-1),)),)},
+            "nodes[0].devices[0].numa",
+        ),
+        ({"tasks": (Task(id="t", request=Request(gpus=-1)),)}, "tasks[0].request.gpus"),
+        ({"tasks": (Task(id="t", duration_seconds=-0.5),)}, "tasks[0].duration_seconds"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_path(fields: dict[str, object], path: str) -> None:
@@ -98,6 +107,16 @@ def test_every_fault_is_listed_at_once() -> None:
         "tasks[1].replicas",
         "objective[0]",
     }
+
+
+def test_another_budget_is_checked_and_nothing_else_changes() -> None:
+    problem = Problem(version=1, nodes=(NODE,), tasks=(Task(id="t"),))
+    changed = problem.with_budget(Budget(seconds=9.0))
+    assert changed == replace(problem, budget=Budget(seconds=9.0))
+    assert problem.budget == Budget()
+    with pytest.raises(InvalidProblem) as caught:
+        problem.with_budget(Budget(seconds=-1.0))
+    assert [fault.path for fault in caught.value.faults] == ["budget.seconds"]
 
 
 def test_queues_in_a_ring_are_each_named() -> None:
