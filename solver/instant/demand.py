@@ -121,14 +121,14 @@ class Expectation:
 
 
 def _coarse(shape: Expected) -> tuple[int, ...]:
-    """Equal for shapes that differ by some percent in milli and by some tens in CPU and memory."""
+    """Equal for shapes within ten milli and about a fifth of CPU and memory."""
     return (
         shape.gpus,
-        -(-shape.milli // 20),
+        -(-shape.milli // 10),
         shape.memory_mib.bit_length(),
         shape.node_rule,
         shape.device_rule,
-        *(round(2 * log2(need)) if need else -1 for need in shape.need),
+        *(round(4 * log2(need)) if need else -1 for need in shape.need),
     )
 
 
