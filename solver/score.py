@@ -59,8 +59,8 @@ def slots_before(problem: Problem) -> dict[str, tuple[Slot, ...]]:
 
 def kept(task: Task, after: tuple[Slot, ...]) -> int:
     """How many of the task's running replicas stay exactly where they are."""
-    if task.placed == after:
-        return len(after)
+    if not task.placed or task.placed == after:
+        return len(task.placed)
     before = Counter(slot.key for slot in task.placed)
     return (before & Counter(slot.key for slot in after)).total()
 

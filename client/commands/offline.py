@@ -4,10 +4,12 @@ Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``
 without ``--out`` the JSON goes to stdout and nothing else does.
 """
 
+import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -48,8 +50,6 @@ def solve_file(
     out: Out = None,
 ) -> None:
     """Place the tasks of a problem and print the plan."""
-    documents = _documents()
-    asked = _valid(lambda: documents.parse_problem(_read(problem)))
     changes: dict[str, Any] = {
         name: value
         for name, value in (("seconds", seconds), ("workers", workers), ("seed", seed))
@@ -57,10 +57,13 @@ def solve_file(
     }
     if deterministic:
         changes["deterministic"] = True
-    if changes:
-        asked = _valid(lambda: asked.with_budget(replace(asked.budget, **changes)))
-    pipeline = _server_module("solver.pipeline")
-    pipeline.load(asked)  # the budget is for thinking
+    with _all_of_it_stays():
+        documents = _documents()
+        asked = _valid(lambda: documents.parse_problem(_read(problem)))
+        if changes:
+            asked = _valid(lambda: asked.with_budget(replace(asked.budget, **changes)))
+        pipeline = _server_module("solver.pipeline")
+        pipeline.load(asked)  # the budget is for thinking
     plan = pipeline.solve(asked, clock=time.monotonic)
     _write(documents.plan_bytes(plan), out)
 
@@ -165,6 +168,19 @@ def print_schema(
         known = ", ".join(documents.forms())
         _fail(f"there is no form {name!r}; the forms are {known}", EXIT_INVALID)
     _write(json.dumps(documents.schema(name), indent=2).encode() + b"\n", out)
+
+
+@contextmanager
+def _all_of_it_stays() -> Iterator[None]:
+    """For reading and loading: nothing of it is garbage before the command ends, and to look for
+    some takes a fifth of the time until a quick answer.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _documents() -> ModuleType:
