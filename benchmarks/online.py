@@ -26,7 +26,7 @@ OTHER_LISTS = {"gpushare40": 94.15, "gpuspec33": 94.55, "multigpu50": 97.18}
 """What FGD allocates of each, in percent: published, mean of ten orders."""
 SEEDS = (1, 2, 3)
 INFLATE = 1.3
-BATCH, ENDED = 100, 200
+BATCH, ENDED = 100, 100
 
 
 def cases(data: Path) -> Iterator[Case]:
@@ -74,7 +74,7 @@ def _allocated(what: str, reports: list[dict[str, Any]], must: float, aim: float
 
 
 def _batch(empty: Problem, order: tuple[Task, ...]) -> Iterator[Case]:
-    """A full cluster, of which some tasks end and as many others as are asked for arrive."""
+    """A full cluster, of which some tasks end and others arrive."""
     rng = random.Random(1)
     planner = Planner(empty)
     running: dict[str, Task] = {}
