@@ -28,7 +28,7 @@ from solver.steps import order_steps
 MOST_PATTERNS = 20_000
 """Above so many decisions the exact model isn't built: it would have no time to improve anything.
 """
-LARGE = 1_500
+LARGE = 600
 """From so many pairs of a replica and a node on the large gear comes first. Below, loading its
 compiled code would take longer than a proof."""
 VERY_LARGE = 200_000
@@ -37,7 +37,7 @@ SHARE_BEFORE_PROOF = 0.3
 """The part of the budget that the large gear has where the exact one can be built."""
 RELAXATION_SHARE = 0.2
 """The part of the budget that a small problem's linear programs may take."""
-PATIENCE = 2_000
+PATIENCE = 8_000
 """Ruins of each node in vain before the exact gear takes over."""
 MOST_UNITS = 1_000_000
 """With more replicas, even listing them takes more memory than an answer is worth."""

@@ -62,7 +62,7 @@ from solver.compiled.state import (
 )
 
 MOST_STOPPED = 48
-MOST_DRAWN = 12
+MOST_DRAWN = 8
 MOST_NODES = 4
 MOST_CANDIDATES = MOST_NODES * MOST_STOPPED + MOST_DRAWN
 
@@ -87,14 +87,21 @@ def ruin(m, n, candidates, count, share):
 
 @numba.njit
 def draw(m, candidates, count, waiting):
-    """Adds some of the ``waiting`` first units of the pool; the new number of candidates."""
+    """Adds some of the ``waiting`` first units of the pool, of two at a time the more urgent; the
+    new number of candidates.
+    """
     wanted = min(MOST_DRAWN, waiting)
     if wanted == 0:
         return count
     place = random_below(m, waiting)
     step = 1 + random_below(m, max(1, waiting // wanted))
     for _ in range(wanted):
-        candidates[count] = m[m[POOL] + place]
+        u = m[m[POOL] + place]
+        if waiting > 2 * MOST_DRAWN:
+            other = m[m[POOL] + random_below(m, waiting)]
+            if m[m[other + TASK] + RANK] < m[m[u + TASK] + RANK]:
+                u = other
+        candidates[count] = u
         count += 1
         place = (place + step) % waiting
     return count
