@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from solver.deadline import Clock
     from solver.errors import Fault, InvalidPlan, InvalidProblem, SolverError
     from solver.instant import Decision, Move, Planner
+    from solver.picture import ColourBy, draw
     from solver.pipeline import AnswerError, solve
     from solver.plan import (
         Fix,
@@ -63,6 +64,7 @@ _NAMES_OF = {
     "solver.deadline": ("Clock",),
     "solver.errors": ("Fault", "InvalidPlan", "InvalidProblem", "SolverError"),
     "solver.instant": ("Decision", "Move", "Planner"),
+    "solver.picture": ("ColourBy", "draw"),
     "solver.pipeline": ("AnswerError", "solve"),
     "solver.plan": (
         "Fix",
@@ -90,6 +92,7 @@ __all__ = [
     "AnswerError",
     "Budget",
     "Clock",
+    "ColourBy",
     "Decision",
     "Device",
     "Fault",
@@ -121,6 +124,7 @@ __all__ = [
     "canonical_bytes",
     "check",
     "digest",
+    "draw",
     "solve",
     "violations",
 ]

@@ -1,7 +1,7 @@
-"""``stowplan solve``, ``check``, ``replay`` and ``schema``: the solver on files, without a server.
+"""``stowplan solve``, ``check``, ``draw``, ``replay``, ``schema``: the solver on files, serverless.
 
 Exit codes: 0 done, 2 invalid input (every fault on stderr), 1 anything else. ``-`` reads stdin;
-without ``--out`` the JSON goes to stdout and nothing else does.
+without ``--out`` the answer goes to stdout and nothing else does.
 """
 
 import gc
@@ -14,11 +14,15 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Never, TypeVar
 
 import typer
 
 from solver.errors import Fault, InvalidPlan, InvalidProblem
+
+if TYPE_CHECKING:
+    from solver.plan import Plan
+    from solver.problem import Problem
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2
@@ -35,6 +39,7 @@ def register(cli: typer.Typer) -> None:
     """Adds the offline commands to the command line."""
     cli.command("solve")(solve_file)
     cli.command("check")(check_files)
+    cli.command("draw")(draw_plan)
     cli.command("replay")(replay_trace)
     cli.command("schema")(print_schema)
 
@@ -70,11 +75,7 @@ def solve_file(
 
 def check_files(problem: Source, plan: Source, out: Out = None) -> None:
     """Say which rules a plan breaks and what it is worth, by the specification alone."""
-    if problem == plan == "-":
-        _fail("only one of the two files can be read from stdin", EXIT_INVALID)
-    documents = _documents()
-    asked = _valid(lambda: documents.parse_problem(_read(problem)))
-    answer = _valid(lambda: documents.parse_plan(_read(plan)))
+    asked, answer = _problem_and_plan(problem, plan)
     check = import_module("solver.check")
     as_document = import_module("solver.replay").as_document
     found = check.violations(asked, answer)
@@ -87,6 +88,25 @@ def check_files(problem: Source, plan: Source, out: Out = None) -> None:
     _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def draw_plan(
+    problem: Source,
+    plan: Source,
+    colours: Annotated[
+        str, typer.Option(help="What a colour stands for: task, queue or priority.")
+    ] = "task",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the SVG there instead of to stdout.")
+    ] = None,
+) -> None:
+    """Draw a plan: nodes x devices, and which task holds how much of each."""
+    picture = import_module("solver.picture")
+    if colours not in list(picture.ColourBy):
+        known = ", ".join(picture.ColourBy)
+        _fail(f"a colour can't stand for {colours!r}; it can for {known}", EXIT_INVALID)
+    asked, answer = _problem_and_plan(problem, plan)
+    _write(picture.draw(asked, answer, picture.ColourBy(colours)).encode(), out)
 
 
 def replay_trace(
@@ -199,6 +219,14 @@ def _server_module(name: str) -> ModuleType:
             EXIT_FAILED,
         )
     return module
+
+
+def _problem_and_plan(problem: str, plan: str) -> "tuple[Problem, Plan]":
+    if problem == plan == "-":
+        _fail("only one of the two files can be read from stdin", EXIT_INVALID)
+    documents = _documents()
+    asked = _valid(lambda: documents.parse_problem(_read(problem)))
+    return asked, _valid(lambda: documents.parse_plan(_read(plan)))
 
 
 def _read(source: str) -> bytes:

@@ -65,6 +65,29 @@ def test_an_option_out_of_range_is_invalid_input(cli: typer.Typer, options: list
     assert f"budget.{options[0][2:]}" in result.stderr
 
 
+def test_a_plan_is_drawn_to_stdout_or_to_a_file(cli: typer.Typer, tmp_path: Path) -> None:
+    plan, out = tmp_path / "plan.json", tmp_path / "plan.svg"
+    assert CliRunner().invoke(cli, ["solve", str(EXAMPLE), "--out", str(plan)]).exit_code == 0
+    result = CliRunner().invoke(cli, ["draw", str(EXAMPLE), str(plan)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("<svg ")
+    by_queue = ["draw", str(EXAMPLE), str(plan), "--colours", "queue", "--out", str(out)]
+    assert CliRunner().invoke(cli, by_queue).output == ""
+    assert ">research</text>" in out.read_text()
+
+
+def test_no_plan_and_no_colouring_are_invalid_input(cli: typer.Typer, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    result = CliRunner().invoke(cli, ["draw", str(EXAMPLE), str(plan)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "status: is required" in result.stderr
+    result = CliRunner().invoke(cli, ["draw", str(EXAMPLE), str(plan), "--colours", "mood"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'mood'" in result.stderr
+    assert CliRunner().invoke(cli, ["draw", "-", "-"]).exit_code == 2
+
+
 def test_a_plan_that_breaks_a_rule_ends_with_1_and_names_it(
     cli: typer.Typer, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ WITH_EXAMPLES = (
     "solver",
     "solver.check",
     "solver.instant.planner",
+    "solver.picture.drawing",
     "solver.pipeline",
     "solver.replay",
     "solver.score",
