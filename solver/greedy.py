@@ -93,7 +93,16 @@ class _Builder:
         self.settled.add(task.id)
         for victim in victims:  # a victim that finds another place has moved
             self.grow(victim)
+            if not self._has_lost_on(victim, node):
+                self._lift(victim)  # what it lost elsewhere nobody has taken (C12)
         return True
+
+    def _has_lost_on(self, victim: Task, node: Node) -> bool:
+        """True unless the victim lost replicas, and none of them on this node."""
+        if self.occupancy.count(victim) in {0, len(victim.placed)}:
+            return True
+        before = sum(slot.node == node.id for slot in victim.placed)
+        return self.occupancy.on_node[node.id][victim.id] < before
 
     def _victims(self, task: Task, node: Node) -> list[Task]:
         """The running tasks to stop so that the gang fits on this node; none if it can't."""
