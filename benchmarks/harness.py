@@ -28,8 +28,8 @@ class Case:
     better: Literal["lower", "higher"]
     must: float | None = None
     aim: float | None = None
-    peer: str = ""
-    """What others reached, for the table only."""
+    note: str = ""
+    """What others reached, or what the value is made of; for the table only."""
 
     def __post_init__(self) -> None:
         """A value that can't be is a fault of the benchmark, not a result."""
@@ -117,7 +117,7 @@ def _document(
 
 def _form(case: Case) -> dict[str, object]:
     form: dict[str, object] = {**asdict(case), "ok": case.ok}
-    del form["peer"]
+    del form["note"]
     return form
 
 
@@ -127,7 +127,7 @@ def _markdown(
     lines = [
         "{cpu}, {cores} cores, {memory_mib:,} MiB, Python {python}, {date}".format(**about),
         "",
-        "| case | value | must | aim | ok | others |",
+        "| case | value | must | aim | ok | note |",
         "|---|---:|---:|---:|---|---|",
     ]
     for case in cases:
@@ -135,7 +135,7 @@ def _markdown(
         limits = (_limit(case, limit) for limit in (case.must, case.aim))
         must, aim = ("" if limit == "-" else limit for limit in limits)
         value = f"{_number(case.value)} {case.unit}"
-        cells = (case.case, value, must, aim, verdict, case.peer)
+        cells = (case.case, value, must, aim, verdict, case.note)
         lines.append(f"| {' | '.join(cells)} |")
     lines += [f"| {case.case} | left out: {case.reason} | | | | |" for case in left_out]
     return "\n".join(lines) + "\n"
@@ -148,11 +148,11 @@ def _table(name: str, cases: Iterable[Case], left_out: Iterable[LeftOut]) -> Tab
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("ok", no_wrap=True)
-    table.add_column("others")
+    table.add_column("note")
     for case in cases:
         verdict = {True: "[green]yes", False: "[bold red]NO", None: "-"}[case.ok]
         numbers = (_number(case.value), _limit(case, case.must), _limit(case, case.aim))
-        table.add_row(case.case, *numbers, case.unit, verdict, case.peer)
+        table.add_row(case.case, *numbers, case.unit, verdict, case.note)
     for missing in left_out:
         text = f"{missing.case} [dim]({missing.reason})"
         table.add_row(text, "-", "-", "-", "-", "[yellow]left out", "")
