@@ -62,12 +62,19 @@ class _Builder:
         self.touched: set[str] = set()
         self.settled: set[str] = set()
         """Tasks that something was evicted for: moving them again would undo the justification."""
+        self.gave_way: dict[str, str] = {}
+        """Evicted task -> the node on which another took its place."""
 
     def answer(self) -> Answer:
         return {task: tuple(slots) for task, slots in self.occupancy.slots.items()}
 
     def grow(self, task: Task) -> bool:
-        return grow(self.occupancy, task)
+        """As the function; what gave way comes back whole, or only as far as (C12) lets it."""
+        grown = grow(self.occupancy, task)
+        if grown and task.id in self.gave_way and not self._has_lost_on(task):
+            self._lift(task)  # what it lost elsewhere nobody has taken
+            return False
+        return grown
 
     def preempt(self, task: Task) -> bool:
         """Makes room on the node where that costs least; True when the task is placed."""
@@ -91,18 +98,18 @@ class _Builder:
         self._evict(victims)
         place_gang(self.occupancy, task, (node,))
         self.settled.add(task.id)
+        self.gave_way |= {victim.id: node.id for victim in victims}
         for victim in victims:  # a victim that finds another place has moved
             self.grow(victim)
-            if not self._has_lost_on(victim, node):
-                self._lift(victim)  # what it lost elsewhere nobody has taken (C12)
         return True
 
-    def _has_lost_on(self, victim: Task, node: Node) -> bool:
-        """True unless the victim lost replicas, and none of them on this node."""
-        if self.occupancy.count(victim) in {0, len(victim.placed)}:
+    def _has_lost_on(self, victim: Task) -> bool:
+        """True unless the victim has lost replicas, and none of them where it gave way."""
+        if self.occupancy.count(victim) >= len(victim.placed):
             return True
-        before = sum(slot.node == node.id for slot in victim.placed)
-        return self.occupancy.on_node[node.id][victim.id] < before
+        node = self.gave_way[victim.id]
+        before = sum(slot.node == node for slot in victim.placed)
+        return self.occupancy.on_node[node][victim.id] < before
 
     def _victims(self, task: Task, node: Node) -> list[Task]:
         """The running tasks to stop so that the gang fits on this node; none if it can't."""
