@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numba import int64, void
 
-from solver.compiled.state import (
+from solver.compiled.places import (
     APART_COUNT,
     BY_VALUE,
     CLASS,
@@ -50,6 +50,8 @@ from solver.compiled.state import (
     VALUE_OF,
     VALUE_START,
     WHOLE,
+)
+from solver.compiled.state import (
     accept,
     add_gain,
     find,

@@ -1,4 +1,4 @@
-"""Running replicas that move: to let an arriving one in, or to strand less (model.md, 7).
+"""Running replicas that move: to let an arriving one in, or to strand less (model.md, 8).
 
 What may be tried for one arrival is counted in looks at nodes, never by a clock: equal histories
 give equal answers.

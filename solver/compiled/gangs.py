@@ -5,8 +5,7 @@ import numpy as np
 from numba import int64
 
 from solver.compiled.construct import place_gang, respread
-from solver.compiled.refill import is_log_allowed, lightest
-from solver.compiled.state import (
+from solver.compiled.places import (
     BY_VALUE,
     DOMAIN_COUNT,
     DOMAIN_WIDTH,
@@ -34,6 +33,9 @@ from solver.compiled.state import (
     UNIT_WIDTH,
     VALUE_COUNT,
     VALUE_START,
+)
+from solver.compiled.refill import is_log_allowed, lightest
+from solver.compiled.state import (
     accept,
     find,
     has_log_room,

@@ -5,8 +5,7 @@ import numpy as np
 from numba import int64
 
 from solver.compiled.construct import place_single
-from solver.compiled.refill import is_log_allowed, lightest
-from solver.compiled.state import (
+from solver.compiled.places import (
     AFTER,
     DEVICE_COUNT,
     DEVICE_WIDTH,
@@ -34,6 +33,9 @@ from solver.compiled.state import (
     TASK,
     WEIGHT,
     WHOLE,
+)
+from solver.compiled.refill import is_log_allowed, lightest
+from solver.compiled.state import (
     accept,
     find,
     fits_node,

@@ -1,4 +1,4 @@
-"""Where one arriving replica goes: the node and device on which it strands least (model.md, 7).
+"""Where one arriving replica goes: the node and device on which it strands least (model.md, 8).
 
 Compiled when it is first imported and kept on disk, for exactly the types that are declared here:
 nothing compiles while a task waits. All quantities are whole numbers below 2**53, also where they

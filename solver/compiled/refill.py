@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numba import float64, int64, void
 
-from solver.compiled.state import (
+from solver.compiled.places import (
     AFTER,
     APART,
     APART_COUNT,
@@ -50,6 +50,8 @@ from solver.compiled.state import (
     UNIT_WIDTH,
     UNITS,
     WEIGHT,
+)
+from solver.compiled.state import (
     accept,
     find,
     put,

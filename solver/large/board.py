@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import numpy as np
 
 from solver.arrays import MOST_PEERS, Arrays, Flags, Ints
-from solver.compiled import state as at
+from solver.compiled import places as at
 from solver.compiled.construct import seat
 from solver.eligibility import queue_chains, queue_need, separated
 from solver.objective import NODE_DOMAIN, TermName

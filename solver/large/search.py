@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.arrays import Arrays, Ints
-from solver.compiled import state as at
+from solver.compiled import places as at
 from solver.compiled.construct import construct
 from solver.deadline import Deadline
 from solver.greedy import Answer
