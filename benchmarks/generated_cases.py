@@ -36,14 +36,14 @@ START_RUNS = 5
 
 
 def run(solver: CheckedSolver) -> Iterator[Case]:
-    """From the smallest to the largest."""
-    yield from _small(solver)
+    """The many small ones last: they take longest."""
     what = f"{LARGE_TASKS} tasks on {LARGE_NODES} nodes of 8 devices"
     problem = large_problem(1, nodes=LARGE_NODES, tasks=LARGE_TASKS)
     yield from quick(solver, what, problem, aim=0.96, note="Rebalancer 1.0.4 (HiGHS): 0.96 s")
     yield from start_to_answer("generated", large_problem(1, nodes=START_NODES, tasks=START_TASKS))
     yield from _mixed(solver)
     yield from _huge(solver)
+    yield from _small(solver)
 
 
 def quick(

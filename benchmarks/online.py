@@ -6,7 +6,8 @@ allocated GPU milli of the default list's published orders 95.35 % (best fit 93.
 
 import random
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +17,11 @@ from app.planning.arrivals import replay
 from app.planning.traces import parse_nodes, parse_order, parse_tasks, shuffled
 from benchmarks.harness import Case
 from benchmarks.instances import source
+from solver.check import slot_violations
 from solver.greedy import grow
 from solver.instant import Planner
 from solver.occupancy import occupied
-from solver.problem import Problem, Slot, Task
+from solver.problem import Node, Problem, Slot, Task
 
 ORDERS = ("default_seed42", "default_seed43", "default_seed44")
 OTHER_LISTS = {"gpushare40": 94.15, "gpuspec33": 94.55, "multigpu50": 97.18}
@@ -36,10 +38,9 @@ def cases(data: Path) -> Iterator[Case]:
     orders = [parse_order(source(data, f"orders/{name}"), tasks) for name in ORDERS]
     for max_moves, must, aim in ((0, 95.7, 96.1), (2, 96.0, 96.4)):
         what = f"openb default, one at a time, at most {max_moves} moves"
-        reports = [
-            replay(nodes, order, max_moves=max_moves, clock=time.perf_counter) for order in orders
-        ]
-        yield _allocated(what, reports, must, aim)
+        reports = [_replayed(nodes, order, max_moves) for order in orders]
+        note = "FGD 95.35, best fit 93.16 (published); a ceiling near 96.4"
+        yield _allocated(what, reports, must, aim, note)
         worst = max(report["decision_seconds"]["p99"] for report in reports)
         yield Case(
             case=f"{what}: p99", value=worst, unit="s", better="lower", must=0.005, aim=0.001
@@ -49,19 +50,45 @@ def cases(data: Path) -> Iterator[Case]:
     for name, published in OTHER_LISTS.items():
         tasks_of_list = parse_tasks(source(data, f"openb_pod_list_{name}"))
         reports = [
-            replay(
-                nodes,
-                shuffled(tasks_of_list, nodes, seed=seed, inflate=INFLATE),
-                max_moves=0,
-                clock=time.perf_counter,
-            )
+            _replayed(nodes, shuffled(tasks_of_list, nodes, seed=seed, inflate=INFLATE), 0)
             for seed in SEEDS
         ]
-        yield _allocated(f"openb {name}, one at a time", reports, published, None)
+        note = f"FGD {published} (published)"
+        yield _allocated(f"openb {name}, one at a time", reports, published, None, note)
     yield from _batch(Problem(version=1, nodes=nodes, tasks=()), orders[0])
 
 
-def _allocated(what: str, reports: list[dict[str, Any]], must: float, aim: float | None) -> Case:
+def _replayed(nodes: Sequence[Node], order: Sequence[Task], max_moves: int) -> dict[str, Any]:
+    """The replay's report, once where everything ended up has been checked."""
+    report = replay(nodes, order, max_moves=max_moves, clock=time.perf_counter)
+    ended = {
+        f"{kind.id}#{place['index']}": Slot(
+            node=place["node"], devices=tuple(str(device) for device in place["devices"])
+        )
+        for kind, place in zip(order, report["placements"], strict=True)
+        if place["node"] is not None
+    }
+    tasks = (replace(kind, id=f"{kind.id}#{index}") for index, kind in enumerate(order))
+    running = tuple(task for task in tasks if task.id in ended)
+    _check(
+        Problem(version=1, nodes=tuple(nodes), tasks=running),
+        {name: (slot,) for name, slot in ended.items()},
+    )
+    by_arrival = Counter(move["arrival"] for move in report["moves"])
+    if max(by_arrival.values(), default=0) > max_moves:
+        raise RuntimeError(f"an arrival moved more than {max_moves} tasks")
+    return report
+
+
+def _check(problem: Problem, slots: Mapping[str, tuple[Slot, ...]]) -> None:
+    found = slot_violations(problem, slots)
+    if found:
+        raise RuntimeError(f"a placement breaks a rule: {found[0].text}")
+
+
+def _allocated(
+    what: str, reports: list[dict[str, Any]], must: float, aim: float | None, note: str
+) -> Case:
     shares = [100 * r["allocated_gpu_milli"] / r["gpu_capacity_milli"] for r in reports]
     return Case(
         case=f"{what}: allocated, mean of {len(reports)}",
@@ -70,6 +97,7 @@ def _allocated(what: str, reports: list[dict[str, Any]], must: float, aim: float
         better="higher",
         must=must,
         aim=aim,
+        note=note,
     )
 
 
@@ -92,17 +120,22 @@ def _batch(empty: Problem, order: tuple[Task, ...]) -> Iterator[Case]:
     decisions = planner.arrive_all(arriving)
     seconds = time.perf_counter() - start
     placed = sum(bool(decision.slots) for decision in decisions)
+    everybody = (*running.values(), *(task for task in arriving if planner.slots.get(task.id)))
+    slots = {task.id: planner.slots[task.id] for task in everybody}
+    _check(replace(empty, tasks=everybody), slots)
     milli = sum(task.request.gpus * task.request.gpu_milli for task in running.values()) / sum(
         1000 * len(node.devices) for node in empty.nodes
     )
-    what = f"{BATCH} arrivals on a cluster {milli:.1%} full"
-    yield Case(case=what, value=seconds, unit="s", better="lower", must=0.05, aim=0.02)
+    what = f"{BATCH} arrivals on a 95 % full cluster"
+    note = f"{milli:.2%} full; best-fit insertion: 0.014 to 0.019 s"
+    yield Case(case=what, value=seconds, unit="s", better="lower", must=0.05, aim=0.02, note=note)
     yield Case(
-        case=f"{what}: placed, best fit {by_best_fit}",
+        case=f"{what}: placed, at least what best fit places",
         value=placed,
         unit="tasks",
         better="higher",
         must=by_best_fit,
+        note=f"best fit: {by_best_fit}",
     )
 
 
