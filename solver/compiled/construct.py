@@ -268,6 +268,21 @@ def place_gang(m, t):
     return placed
 
 
+@numba.njit
+def most_room(m):
+    """The most milli free on any device, and the most devices of a node that nobody uses."""
+    most_milli, most_devices = np.int64(0), np.int64(0)
+    n = m[NODES]
+    for _ in range(m[NODE_COUNT]):
+        most_devices = max(most_devices, m[n + DEVICE_COUNT] - m[n + USED])
+        d = m[n + FIRST_DEVICE]
+        for _ in range(m[n + DEVICE_COUNT]):
+            most_milli = max(most_milli, m[d + FREE])
+            d += DEVICE_WIDTH
+        n += NODE_WIDTH
+    return most_milli, most_devices
+
+
 @numba.njit(int64(MEMORY_TYPE, MEMORY_TYPE, MEMORY_TYPE, MEMORY_TYPE, int64, int64), cache=True)
 def construct(m, order, kinds, costs, begin, end):
     """Starts what fits of ``order[begin:end]``, waiting tasks, in this order; how many it started.
@@ -278,6 +293,8 @@ def construct(m, order, kinds, costs, begin, end):
     placed = 0
     known = np.int64(NONE)
     known_kind = np.int64(-1)
+    # Room only shrinks here: what was too large for any device once is too large from then on.
+    most_milli, most_devices = ENDLESS, ENDLESS
     for i in range(begin, end):
         t = order[i]
         if m[t + RUNNING] > 0 or not within_limits(m, t, m[t + FEWEST]):
@@ -287,10 +304,17 @@ def construct(m, order, kinds, costs, begin, end):
             if has_log_room(m, m[t + REPLICAS], m[t + REPLICAS] * m[m[t + SHAPE] + GPUS]):
                 placed += place_gang(m, t)
         elif m[t + REPLICAS] == 1:
+            s = m[t + SHAPE]
+            gpus = m[s + GPUS]
+            if gpus > 0 and (m[s + MILLI] > most_milli or (gpus > 1 and gpus > most_devices)):
+                continue
             is_plain = m[t + APART_COUNT] == 0
-            is_known = is_plain and known == m[t + SHAPE] and known_kind == kinds[i]
-            placed += place_single(m, t, kinds[i], costs, is_known)
-            known = m[t + SHAPE] if is_plain else np.int64(NONE)
+            is_known = is_plain and known == s and known_kind == kinds[i]
+            if place_single(m, t, kinds[i], costs, is_known):
+                placed += 1
+            elif not is_known and gpus > 0:
+                most_milli, most_devices = most_room(m)
+            known = s if is_plain else np.int64(NONE)
             known_kind = kinds[i]
         if m[LOG_LENGTH] > 0 or m[DIRTY_LENGTH] > 0:
             accept(m)

@@ -57,10 +57,12 @@ class LargeGear:
         return (*self._unmended, *self._search.board.values())
 
     def _relax(self) -> None:
-        """Solves the relaxation, and starts once more from what it suggests if that is better."""
+        """Solves the relaxation, and starts once more from what it suggests if that is better. A
+        proven answer needs no other.
+        """
         self.certificate.relax(self._arrays, RELAXATION_SHARE * self.problem.budget.seconds)
         relaxation = self.certificate.relaxation
-        if relaxation is None:
+        if relaxation is None or self.values() == self.certificate.bounds(self.values()):
             return
         guidance = relaxation.guidance(self.certificate.scarce_level(relaxation))
         guided = LargeSearch(self._arrays, self._start, self._moved)
