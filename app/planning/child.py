@@ -14,8 +14,11 @@ from app.planning.framing import FAULTS, LENGTH, READY
 _START_SECONDS = 60.0
 """Importing the solver takes a second; on a busy machine much longer. It happens before any
 deadline counts."""
+_LOAD_SECONDS = 300.0
+"""Reading a problem takes seconds. Loading the compiled code takes one, or, where it was never
+compiled or its cache is gone, the minute or two of compiling it."""
 OVERRUN_SECONDS = 5.0
-"""Beyond a problem's own budget: reading, checking and writing. Then the child is killed."""
+"""Beyond a problem's own budget: checking and writing. Then the child is killed."""
 
 
 class ProblemTooLargeError(ServiceError):
@@ -43,8 +46,11 @@ class SolverProcess:
         async with self._turn:
             process = await self._started()
             try:
-                async with asyncio.timeout(budget_seconds + OVERRUN_SECONDS):
+                async with asyncio.timeout(_LOAD_SECONDS):
                     message = await _exchange(process, problem)
+                if message == READY:
+                    async with asyncio.timeout(budget_seconds + OVERRUN_SECONDS):
+                        message = await _receive(process)
             except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
                 await self._kill()
                 overran = isinstance(error, TimeoutError)

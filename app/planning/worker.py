@@ -6,6 +6,7 @@ A process that may be killed at any moment is the only real deadline that compil
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from app.planning.documents import parse_problem, plan_bytes
@@ -20,21 +21,26 @@ def main(longest_seconds: float) -> None:
     sys.stdout = sys.stderr  # a library that prints must not break the framing
     write(outbox, READY)
     while (message := read(inbox)) is not None:
-        write(outbox, answer(message, longest_seconds))
+        for part in answer(message, longest_seconds):
+            write(outbox, part)
 
 
-def answer(message: bytes, longest_seconds: float) -> bytes:
-    """The plan, or every fault of the problem."""
+def answer(message: bytes, longest_seconds: float) -> Iterator[bytes]:
+    """``READY`` when the budget begins to count, then the plan; or every fault of the problem."""
     try:
         problem = parse_problem(message)
     except InvalidProblem as error:
         # Looked for in the document itself, to be told beside whatever else is wrong with it.
-        return _faults((*error.faults, *budget_faults(budget_seconds(message), longest_seconds)))
+        too_long = budget_faults(budget_seconds(message), longest_seconds)
+        yield _faults((*error.faults, *too_long))
+        return
     too_long = budget_faults(problem.budget.seconds, longest_seconds)
     if too_long:
-        return _faults(too_long)
-    load(problem)  # the budget is for thinking
-    return PLAN + plan_bytes(solve(problem, clock=time.monotonic))
+        yield _faults(too_long)
+        return
+    load(problem)  # where nothing is compiled yet this takes a minute
+    yield READY
+    yield PLAN + plan_bytes(solve(problem, clock=time.monotonic))
 
 
 def budget_faults(seconds: float | None, longest_seconds: float) -> tuple[Fault, ...]:
