@@ -34,15 +34,23 @@ COPY protocol protocol
 COPY solver solver
 COPY telemetry telemetry
 RUN pip install --no-deps .
+# Whole seconds: layers keep no more of a file's time, and numba compiles again what has another time than then.
+RUN cd /opt/stowplan/lib/python3.11/site-packages/solver \
+ && touch --date=@$(date +%s) compiled/*.py && python -m compileall -q compiled
 
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/stowplan --create-home stowplan
 COPY --from=build /opt/stowplan /opt/stowplan
 ENV PATH=/opt/stowplan/bin:$PATH STOWPLAN_HOME=/var/lib/stowplan PYTHONUNBUFFERED=1
+# Compiled here by the user who runs it: numba takes a cache only from where it may write. On another kind of processor
+# than this one's it compiles again, once, into the same place.
+ENV NUMBA_CACHE_DIR=/var/cache/stowplan
+RUN install --directory --owner=stowplan /var/cache/stowplan
 VOLUME /var/lib/stowplan
 WORKDIR /var/lib/stowplan
 USER stowplan
+RUN if python -c "import numba" 2> /dev/null; then python -m solver.compiled; fi
 EXPOSE 8470
 ENTRYPOINT ["stowplan"]
 CMD ["serve"]

@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
@@ -12,13 +13,20 @@ WORKERS ?= 2
 help:            ## This list.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## Create .venv and install everything, torch included.
+setup: $(STAMP) $(COMPILED)  ## Create .venv, install everything, torch included, and compile.
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(STAMP)
+
+# A minute, so that no plan waits for it. numba recompiles a function when its own file has changed, but not when
+# a file has that it takes code from: so what was compiled goes when any of them changes.
+$(COMPILED): $(STAMP) $(wildcard solver/compiled/*.py)
+	rm -f solver/compiled/__pycache__/*.nb[ci]
+	$(BIN)/python -m solver.compiled
+	touch $(COMPILED)
 
 demo: setup      ## The main job: a service, two agents, real torch tasks; ends by itself without a terminal.
 	$(BIN)/stowplan demo
@@ -30,14 +38,14 @@ test: setup      ## All tests, on SQLite and a real PostgreSQL, with coverage.
 	$(BIN)/python -m coverage erase
 	$(PYTEST) --numprocesses $(WORKERS) --cov --cov-report=term $(ARGS)
 
-lint: setup      ## Style, types, import rules, file sizes.
+lint: $(STAMP)   ## Style, types, import rules, file sizes.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/file_sizes.py
 
-format: setup    ## Let ruff rewrite the files.
+format: $(STAMP) ## Let ruff rewrite the files.
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: setup     ## Timings and solution quality; writes benchmarks/out/.
@@ -49,11 +57,12 @@ bench-%: setup   ## One suite, such as bench-solver; an unknown name is answered
 soak: setup      ## Long fuzz runs; SOAK_SCHEDULES=N of each (200).
 	$(PYTEST) --numprocesses $(WORKERS) -m soak $(ARGS)
 
-lock: setup      ## Pin what is installed, naming no registry.
+lock: $(STAMP)   ## Pin what is installed, naming no registry.
 	$(BIN)/python -m piptools compile --quiet --strip-extras --extra server --extra torch --extra dev \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate \
 	  --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock  # the CPU build's local label is no release
 
 clean:           ## Remove what was built here.
+	rm -f solver/compiled/__pycache__/*.nb[ci]
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis benchmarks/out
