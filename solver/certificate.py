@@ -1,5 +1,6 @@
 """What is proven about a problem's objective, and what room is worth (model.md, section 4)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from solver.score import levels, terms_of
 if TYPE_CHECKING:  # a quick answer shouldn't wait for the linear programs
     from solver.highs.relaxation import Relaxation
 
+TOLERANCE = 1e-6
+"""Of the linear program, for what it says of itself; no bound depends on it."""
 MOST_LEVELS = 24
 """One linear program a priority level; with more levels only the bounds that cost nothing."""
 
@@ -76,20 +79,26 @@ class Certificate:
 
     def scarce_level(self, relaxation: "Relaxation") -> int:
         """The highest level that can't have all it asks for: its prices are those that matter."""
+        return next(self._short_levels(relaxation), relaxation.levels[-1])
+
+    def _short_levels(self, relaxation: "Relaxation") -> Iterator[int]:
         asked = dict.fromkeys(relaxation.levels, 0)
         for task in self.problem.tasks:
             asked[task.priority] += task.replicas * task.request.weight
-        short = (
-            level
-            for level, value in zip(relaxation.levels, relaxation.values, strict=True)
-            if value < 0.999 * asked[level]
-        )
-        return next(short, relaxation.levels[-1])
+        for level, value in zip(relaxation.levels, relaxation.values, strict=True):
+            if value < (1 - TOLERANCE) * asked[level]:
+                yield level
 
     def prices(self) -> dict[str, dict[str, float]]:
-        """Dimension -> device model -> what one more unit is worth in the scarce level; empty
-        without a linear program.
+        """Dimension -> device model -> what one more unit is worth in the scarce level, and under
+        ``node`` the first node of each class -> what one more like it is. Empty without a linear
+        program; all 0 where no level lacks anything, whatever the program's duals say.
         """
-        if self.relaxation is None or not self.relaxation.levels:
+        relaxation = self.relaxation
+        if relaxation is None or not relaxation.levels:
             return {}
-        return self.relaxation.prices(self.scarce_level(self.relaxation))
+        level = self.scarce_level(relaxation)
+        found = relaxation.prices(level) | {"node": relaxation.node_prices(level)}
+        if next(self._short_levels(relaxation), None) is None:
+            return {dimension: dict.fromkeys(prices, 0.0) for dimension, prices in found.items()}
+        return found

@@ -197,7 +197,8 @@ class Plan:
     unplaced: tuple[Unplaced, ...] = ()
     objective: tuple[ObjectiveTerm, ...] = ()
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Dimension -> device model -> what one more unit is worth in the first objective term."""
+    """Dimension -> device model -> what one more unit is worth in the first level of ``placed``
+    that lacks room; under ``node``, one of each class of nodes -> what one more is worth."""
     steps: tuple[Step, ...] = ()
     """How to get there, in order: each device is free before it is taken (model.md, C15)."""
     stats: Stats

@@ -29,6 +29,8 @@ from solver.problem import WHOLE_DEVICE_MILLI
 SLACK = 1e-7
 """What a level may lose of what it reached, so that rounding makes no program infeasible."""
 
+MOST_NODE_PRICES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
@@ -204,6 +206,20 @@ class Relaxation:
         devices = cluster.free[:, -1] * self._device_price(proposal)
         worth += np.bincount(cluster.at, weights=devices, minlength=len(worth))
         return worth / np.maximum(cluster.size, 1)
+
+    def node_prices(self, level: int) -> dict[str, float]:
+        """The first node of each of the largest classes -> what one more like it is worth in the
+        level, rounded to 6 digits.
+        """
+        classes, first = np.unique(self.cluster.node_class, return_index=True)
+        worth = self.node_worth(level)
+        largest = sorted(
+            (-int(self.cluster.size[c]), int(n))
+            for c, n in zip(classes.tolist(), first.tolist(), strict=True)
+            if c >= 0
+        )[:MOST_NODE_PRICES]
+        nodes, of = self.arrays.problem.nodes, self.cluster.node_class
+        return {nodes[n].id: float(f"{worth[of[n]]:.6g}") for _, n in sorted(largest)}
 
     @property
     def _one(self) -> float:

@@ -112,3 +112,26 @@ def test_generated_clusters_are_proven_and_valid(seed: int) -> None:
     assert violations(problem, plan) == ()
     assert plan.status is Status.OPTIMAL
     assert all(term.gap == 0 for term in plan.objective)
+
+
+def full_and_half(tasks: int) -> Problem:
+    """Two nodes of two devices, one of a model that nobody asks for."""
+    nodes = tuple(
+        Node(id=name, cpu_milli=8000, devices=tuple(Device(id=str(i), model=name) for i in "01"))
+        for name in ("wanted", "idle")
+    )
+    request = Request(cpu_milli=1000, gpus=1)
+    asked = tuple(Task(id=f"t{i}", request=request, gpu_models=("wanted",)) for i in range(tasks))
+    return Problem(version=1, nodes=nodes, tasks=asked, budget=DETERMINISTIC)
+
+
+def test_prices_say_what_one_more_unit_would_bring() -> None:
+    prices = solve(full_and_half(5)).prices
+    assert prices["gpu_milli"] == {"wanted": 1.0, "idle": 0.0}
+    assert prices["cpu_milli"] == {"wanted": 0.0, "idle": 0.0}
+    assert prices["node"] == {"wanted": 2000.0, "idle": 0.0}
+
+
+def test_room_is_worth_nothing_where_all_has_it() -> None:
+    for dimension in solve(full_and_half(2)).prices.values():
+        assert set(dimension.values()) == {0.0}
