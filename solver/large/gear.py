@@ -11,8 +11,9 @@ from solver.score import is_touched, repair, terms_of
 
 RELAXATION_SHARE = 0.3
 """The part of the budget that linear programs may take before the search goes on without."""
-SECONDS_PER_UNIT = 5e-5
-"""What checking, scoring and explaining an answer takes for each replica, about."""
+SECONDS_PER_UNIT = 4e-5
+SECONDS_PER_DEVICE = 3e-5
+"""What checking, scoring, explaining and naming takes for each replica and device, about."""
 
 
 class LargeGear:
@@ -32,7 +33,9 @@ class LargeGear:
         self._search.preempt(deadline)
         is_broken = TermName.REPAIR in terms_of(self.problem)
         self._unmended = (repair(self.problem, start),) if is_broken else ()
-        self._reserve = SECONDS_PER_UNIT * sum(task.replicas for task in self.problem.tasks)
+        units = sum(task.replicas for task in self.problem.tasks)
+        devices = len(arrays.cluster.device_kind)
+        self._reserve = SECONDS_PER_UNIT * units + SECONDS_PER_DEVICE * devices
 
     def search(self, share: float, patience: int | None = None) -> bool:
         """Improves the answer until it is proven, ``share`` of the budget is spent, or so many
