@@ -9,7 +9,7 @@ from solver.large.search import LargeSearch
 from solver.objective import TermName
 from solver.score import is_touched, repair, terms_of
 
-RELAXATION_SHARE = 0.3
+RELAXATION_SHARE = 0.5
 """The part of the budget that linear programs may take before the search goes on without."""
 SECONDS_PER_UNIT = 4e-5
 SECONDS_PER_DEVICE = 3e-5
