@@ -14,6 +14,8 @@ RELAXATION_SHARE = 0.5
 SECONDS_PER_UNIT = 4e-5
 SECONDS_PER_DEVICE = 3e-5
 """What checking, scoring, explaining and naming takes for each replica and device, about."""
+SECONDS_PER_RUNNING = 8e-5
+"""And seeing whether a running task was moved in vain."""
 
 
 class LargeGear:
@@ -35,7 +37,10 @@ class LargeGear:
         self._unmended = (repair(self.problem, start),) if is_broken else ()
         units = sum(task.replicas for task in self.problem.tasks)
         devices = len(arrays.cluster.device_kind)
-        self._reserve = SECONDS_PER_UNIT * units + SECONDS_PER_DEVICE * devices
+        running = sum(bool(task.placed) for task in self.problem.tasks)
+        self._reserve = (
+            SECONDS_PER_UNIT * units + SECONDS_PER_DEVICE * devices + SECONDS_PER_RUNNING * running
+        )
 
     def search(self, share: float, patience: int | None = None) -> bool:
         """Improves the answer until it is proven, ``share`` of the budget is spent, or so many
