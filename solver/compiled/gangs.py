@@ -34,7 +34,7 @@ from solver.compiled.places import (
     VALUE_COUNT,
     VALUE_START,
 )
-from solver.compiled.refill import is_log_allowed, lightest
+from solver.compiled.refill import is_allowed, lightest
 from solver.compiled.state import (
     accept,
     find,
@@ -214,7 +214,7 @@ def improve_gangs(m, gangs, iterations):
         end = m[LOG_LENGTH]
         scatter(m, 0, end)
         sign = verdict(m)
-        if sign < 0 or not is_log_allowed(m):
+        if sign < 0 or not is_allowed(m):
             undo(m, 0)
             for i in range(count):
                 respread(m, touched[i])

@@ -34,7 +34,7 @@ from solver.compiled.places import (
     WEIGHT,
     WHOLE,
 )
-from solver.compiled.refill import is_log_allowed, lightest
+from solver.compiled.refill import is_allowed, lightest
 from solver.compiled.state import (
     accept,
     find,
@@ -72,7 +72,7 @@ def stop_for(m, t, n):
 @numba.njit
 def keep(m):
     """Accepts what was done if it is better and allowed, or takes it back."""
-    is_better = verdict(m) > 0 and is_log_allowed(m)
+    is_better = verdict(m) > 0 and is_allowed(m)
     if not is_better:
         undo(m, 0)
     accept(m)

@@ -10,15 +10,9 @@ from numba import float64, int64, void
 
 from solver.compiled.places import (
     AFTER,
-    APART,
-    APART_COUNT,
     CLASS,
-    DIMENSIONS,
     ENDLESS,
     FIRST,
-    FIRST_UNIT,
-    FREE,
-    FREE_MEMORY,
     GPUS,
     HOME,
     HOME_COUNT,
@@ -27,20 +21,14 @@ from solver.compiled.places import (
     LOG,
     LOG_LENGTH,
     LOG_WIDTH,
-    MEMORY,
     MEMORY_TYPE,
-    MILLI,
     MOST_TOUCHED,
-    NEED,
     NODE,
     NONE,
     PICK,
     POOL,
     POOL_LENGTH,
     RANK,
-    REPLICAS,
-    ROOM,
-    RUNNING,
     RUNS_BEFORE,
     SHAPE,
     SINGLE,
@@ -54,6 +42,8 @@ from solver.compiled.places import (
 from solver.compiled.state import (
     accept,
     find,
+    has_room,
+    holds,
     put,
     random_below,
     start,
@@ -137,23 +127,11 @@ def go_home(m, u):
     """
     n, t, home = m[u + HOME], m[u + TASK], m[u + HOME_HELD]
     s = m[t + SHAPE]
-    for k in range(DIMENSIONS):
-        if m[s + NEED + k] > 0 and m[s + NEED + k] > m[n + ROOM + k]:
-            return False
+    if not has_room(m, t, s, n):
+        return False
     for i in range(m[s + GPUS]):
-        d = m[home + i]
-        if m[d + FREE] < m[s + MILLI]:
+        if not holds(m, s, m[home + i]):
             return False
-        if m[s + MEMORY] > 0 and m[d + FREE_MEMORY] < m[s + MEMORY]:
-            return False
-    apart = m[t + APART]
-    for i in range(m[t + APART_COUNT]):
-        other = m[apart + i]
-        v = m[other + FIRST_UNIT]
-        for _ in range(m[other + REPLICAS] if m[other + RUNNING] > 0 else 0):
-            if m[v + NODE] == n:
-                return False
-            v += UNIT_WIDTH
     for i in range(m[s + GPUS]):
         m[m[PICK] + i] = m[home + i]
     start(m, u, n)
@@ -179,25 +157,8 @@ def is_justified(m, n):
 
 
 @numba.njit
-def is_allowed(m, nodes, size, candidates, count):
-    """Whether what was done keeps to ``max_moves`` and evicts nobody without a reason."""
-    if m[RUNS_BEFORE] == 0:
-        return True
-    if m[TOUCHED] > m[MOST_TOUCHED]:
-        return False
-    for i in range(size):
-        if not is_justified(m, nodes[i]):
-            return False
-    for i in range(count):
-        u = candidates[i]
-        if m[u + NODE] == NONE and m[u + HOME] != NONE and not is_justified(m, m[u + HOME]):
-            return False
-    return True
-
-
-@numba.njit
-def is_log_allowed(m):
-    """The same, of everything that the log names."""
+def is_allowed(m):
+    """Whether what the log names keeps to ``max_moves`` and evicts nobody without a reason."""
     if m[RUNS_BEFORE] == 0:
         return True
     if m[TOUCHED] > m[MOST_TOUCHED]:
@@ -296,7 +257,7 @@ def improve(m, merit, open_nodes, iterations):
         sort_by_merit(m, merit, m[nodes[0] + CLASS], candidates, keys, count, noise)
         recreate(m, candidates, count, nodes, size)
         sign = verdict(m)
-        if sign < 0 or not is_allowed(m, nodes, size, candidates, count):
+        if sign < 0 or not is_allowed(m):
             undo(m, 0)
         elif sign > 0:
             better += 1

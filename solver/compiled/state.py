@@ -364,8 +364,14 @@ def has_log_room(m, units, devices):
 @numba.njit
 def fits_node(m, t, s, n):
     """Whether the node accepts the task and has the room; devices and queues aside."""
-    if m[m[s + NODE_RULE] + m[n + KIND]] == 0:
-        return False
+    return m[m[s + NODE_RULE] + m[n + KIND]] != 0 and has_room(m, t, s, n)
+
+
+@numba.njit
+def has_room(m, t, s, n):
+    """Whether the node has the room, and runs nothing that the task is separate from; it may not
+    accept the task anew.
+    """
     for k in range(DIMENSIONS):
         need = m[s + NEED + k]
         if need > 0 and need > m[n + ROOM + k]:
@@ -384,10 +390,14 @@ def fits_node(m, t, s, n):
 @numba.njit
 def takes(m, s, d):
     """Whether the device accepts the shape and has room for it."""
-    return (
-        m[d + FREE] >= m[s + MILLI]
-        and m[m[s + DEVICE_RULE] + m[d + DEVICE_KIND]] != 0
-        and (m[s + MEMORY] == 0 or m[d + FREE_MEMORY] >= m[s + MEMORY])
+    return m[m[s + DEVICE_RULE] + m[d + DEVICE_KIND]] != 0 and holds(m, s, d)
+
+
+@numba.njit
+def holds(m, s, d):
+    """Whether the device has room for the shape, accepted anew or not."""
+    return m[d + FREE] >= m[s + MILLI] and (
+        m[s + MEMORY] == 0 or m[d + FREE_MEMORY] >= m[s + MEMORY]
     )
 
 
