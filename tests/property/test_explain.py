@@ -1,11 +1,7 @@
 """Reasons are those of an oracle that lifts the rules, and every fix works when it is tried."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from math import comb
-from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,9 +13,9 @@ from solver.greedy import place_quickly
 from solver.plan import ReasonCode
 from solver.problem import Problem, Task
 from tests import lifting
+from tests.hash_seeds import outputs_of
 from tests.problems import random_problem
 
-ROOT = Path(__file__).parents[2]
 SEEDS = st.integers(min_value=0, max_value=10**9)
 QUIET = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much]
@@ -117,15 +113,6 @@ def test_the_same_is_told_under_three_hash_seeds() -> None:
         "for seed in range(20):\n"
         "    print(explained(small_problem(seed))[1])\n"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "4242")
-    }
+    outputs = outputs_of(script)
     assert len(outputs) == 1
     assert len(outputs.pop()) > 1000

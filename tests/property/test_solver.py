@@ -1,10 +1,6 @@
 """What holds for every problem, tried on generated ones."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -15,6 +11,7 @@ from solver.pipeline import solve
 from solver.plan import Plan
 from solver.problem import Problem, Slot, Task
 from solver.score import repair, slots_before
+from tests.hash_seeds import outputs_of
 from tests.oracle import best_score, size_of
 from tests.problems import random_problem, tiny_problem, with_equal_nodes, with_watts
 
@@ -22,7 +19,6 @@ SEEDS = st.integers(min_value=0, max_value=10**9)
 QUIET = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.filter_too_much]
 )
-ROOT = Path(__file__).parents[2]
 
 
 def small_problem(seed: int) -> Problem:
@@ -126,14 +122,5 @@ def test_the_deterministic_preset_gives_the_same_bytes_under_three_hash_seeds() 
         "    plan = solve(small_problem(seed), clock=time.monotonic)\n"
         "    sys.stdout.buffer.write(plan_bytes(plan))\n"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "4242")
-    }
+    outputs = outputs_of(script)
     assert len(outputs) == 1
