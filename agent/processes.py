@@ -29,6 +29,12 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+def parent(pid: int) -> int | None:
+    """A process's parent; None when there is no such process, or none that we may see."""
+    fields = _stat_fields(pid)
+    return int(fields[1]) if fields else None
+
+
 def open_pidfd(identity: Identity) -> int | None:
     """A descriptor that becomes readable when exactly this process ends; None when it has ended.
 
@@ -90,5 +96,5 @@ def _stat_fields(pid: int) -> list[bytes] | None:
     """The fields of /proc/PID/stat from the third (state) on; the name before may hold any byte."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None

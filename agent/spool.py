@@ -4,9 +4,11 @@ One directory an allocation, with the lock that allows one running copy of it, a
 each generation::
 
     STATE_DIR/agent.lock  token  lease.json
-    STATE_DIR/artifacts/TASK/                        what the task wants to keep; never removed by
-    us STATE_DIR/allocations/ID/lock STATE_DIR/allocations/ID/GENERATION/intent.json running.json
-    stop.json exit.json output.log
+    STATE_DIR/events.log            see :mod:`agent.event_log`
+    STATE_DIR/samples/              see :mod:`agent.sample_spool`
+    STATE_DIR/artifacts/TASK/       what the task wants to keep; never removed by us
+    STATE_DIR/allocations/ID/lock
+    STATE_DIR/allocations/ID/GENERATION/intent.json running.json stop.json exit.json output.log
 """
 
 import fcntl
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.events import Key
+from agent.files import sync_directory, write_whole
 from agent.processes import Identity
 from protocol.desired import DesiredAllocation
 
@@ -82,7 +85,7 @@ class Spool:
         return None
 
     def keep_token(self, token: str) -> None:
-        _write(self.root / "token", token)
+        write_whole(self.root / "token", token.encode())
 
     def lease_until(self, boot_id: str) -> float | None:
         """The lease's end on this boot's clock, as a run of the agent before this one knew it."""
@@ -96,7 +99,7 @@ class Spool:
         # Not forced to disk: it is of use to this boot only, and a crash of the machine ends the
         # boot.
         form = json.dumps({"boot_id": boot_id, "until_seconds": until_seconds})
-        _write(self._lease, form, durable=False)
+        write_whole(self._lease, form.encode(), durable=False)
 
     def artifacts(self, task: str) -> Path:
         """Where a task's attempts on this node keep what they make."""
@@ -120,7 +123,7 @@ class Spool:
     def keep_intent(self, key: Key, intent: Intent) -> None:
         directory = self.directory(key)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(
+        write_whole(
             directory / "intent.json",
             json.dumps(
                 {
@@ -132,10 +135,10 @@ class Spool:
                     "grace_seconds": intent.allocation.launch.grace_seconds,
                     "lease": str(self._lease),
                 }
-            ),
+            ).encode(),
         )
         for parent in (directory.parent, self._allocations):
-            _sync_directory(parent)
+            sync_directory(parent)
 
     def intent(self, key: Key) -> Intent | None:
         form = self._form(key, "intent.json")
@@ -165,7 +168,7 @@ class Spool:
     def order_stop(self, key: Key, *, grace_seconds: float, reason: str) -> None:
         """Tell the shim how to stop; it reads this when it is signalled, or before it starts."""
         form = {"grace_seconds": grace_seconds, "reason": reason}
-        _write(self.directory(key) / "stop.json", json.dumps(form))
+        write_whole(self.directory(key) / "stop.json", json.dumps(form).encode())
 
     def stop_order(self, key: Key) -> dict[str, Any] | None:
         return self._form(key, "stop.json")
@@ -176,7 +179,7 @@ class Spool:
 
     def keep_exit(self, key: Key, form: dict[str, Any]) -> None:
         """Say how it ended in the shim's place."""
-        _write(self.directory(key) / "exit.json", json.dumps(form))
+        write_whole(self.directory(key) / "exit.json", json.dumps(form).encode())
 
     def output(self, key: Key) -> Path:
         """Standard output and error of the program, in the order in which they were written."""
@@ -208,28 +211,3 @@ class Spool:
             return json.loads((self.directory(key) / name).read_text())
         except FileNotFoundError:
             return None
-
-
-def _write(path: Path, text: str, *, durable: bool = True) -> None:
-    """Put a file in place whole or not at all, readable by its owner alone."""
-    fresh = path.with_name(path.name + ".new")
-    with open(fresh, "w", opener=_private) as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    fresh.replace(path)
-    if durable:
-        _sync_directory(path.parent)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
