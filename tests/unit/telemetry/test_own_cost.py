@@ -23,7 +23,8 @@ def child(*words: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdout.readline()
         yield process
         process.stdin.close()
