@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Query, Request
@@ -21,8 +21,9 @@ from app.errors import (
     MalformedJsonError,
     UnauthorizedError,
 )
-from app.heartbeats import Heartbeats
+from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids
+from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Signals
 
@@ -38,6 +39,10 @@ class Context:
     credentials: Credentials
     signals: Signals
     heartbeats: Heartbeats
+    pace: Pace
+    quiet: QuietReports
+    principals: "dict[str, NodePrincipal]" = field(default_factory=dict)
+    """Nodes by their token's digest, as looked up before. Cleared when a node joins or goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +117,20 @@ async def loopback_or_user(request: Request, ctx: Ctx, bearer: Bearer) -> None:
 
 
 async def _node_of(ctx: Context, token: str) -> NodePrincipal | None:
+    known = ctx.principals.get(digest(token))
+    if known is not None:
+        return known
     async with ctx.database.read() as session:
         found = (
             await session.execute(
                 select(Node.id, Node.name).where(Node.token_digest == digest(token))
             )
         ).first()
-    return None if found is None else NodePrincipal(id=found.id, name=found.name)
+    if found is None:
+        return None
+    node = NodePrincipal(id=found.id, name=found.name)
+    ctx.principals[digest(token)] = node
+    return node
 
 
 User = Depends(require_user)

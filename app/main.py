@@ -18,19 +18,23 @@ from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.deps import Context
 from app.events import routes as events
-from app.heartbeats import Heartbeats
+from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids, TimeOrderedIds
 from app.leases import routes as leases
 from app.limits import BodyLimit
 from app.loops.nodes import NodesLoop
 from app.loops.planning import PlanningLoop
 from app.loops.retention import RetentionLoop
+from app.loops.rollups import RollupLoop
 from app.loops.runner import Runner
+from app.metrics import agents as samples
 from app.metrics import routes as metrics
+from app.metrics.telemetry import Telemetry
 from app.nodes import routes as nodes
 from app.planning import routes as planning
 from app.planning.child import SolverPool
 from app.planning.service import Planner
+from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Signals
 from app.tasks import routes as tasks
@@ -46,6 +50,7 @@ def create_app(
     loops."""
     clock = clock or SystemClock()
     settings.home_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    heartbeats = Heartbeats(clock.monotonic())
     context = Context(
         settings=settings,
         clock=clock,
@@ -53,7 +58,14 @@ def create_app(
         database=Database(settings.resolved_database_url),
         credentials=load_credentials(settings),
         signals=Signals(),
-        heartbeats=Heartbeats(clock.monotonic()),
+        heartbeats=heartbeats,
+        pace=Pace(
+            heartbeats=heartbeats,
+            report_seconds=settings.report_interval_seconds,
+            samples_seconds=settings.samples_interval_seconds,
+            per_second_max=settings.samples_per_second_max,
+        ),
+        quiet=QuietReports(),
     )
     app = FastAPI(
         title="Stowplan",
@@ -63,6 +75,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
+    app.state.telemetry = Telemetry(context)
     app.state.solvers = SolverPool(settings.solve_concurrency, settings.solve_seconds_max)
     for router in (
         nodes.router,
@@ -73,6 +86,7 @@ def create_app(
         nodes.agent_router,
         tasks.agent_router,
         leases.router,
+        samples.router,
         health.router,
     ):
         app.include_router(router)
@@ -93,12 +107,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     before, after = await upgrade(context.database)
     if before != after:
         _log.info("migrated", before=before, after=after)
+    telemetry: Telemetry = app.state.telemetry
+    await telemetry.open()
     planner = Planner(context, solvers.planning)
     runner = Runner(
         [
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
             NodesLoop(context),
-            RetentionLoop(context),
+            RollupLoop(context, telemetry.roller),
+            RetentionLoop(context, telemetry.store, telemetry.writer, telemetry.live),
         ],
         context.signals,
     )
@@ -112,6 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
         await solvers.close()
+        await telemetry.close()
         await context.database.close()
 
 

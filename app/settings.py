@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """None: SQLite in ``home``. PostgreSQL:
     ``postgresql+psycopg://user:password@host/database``."""
+    telemetry_url: str | None = None
+    """None: the same PostgreSQL, or on SQLite a file of its own beside the other. May be another
+    server: nothing joins the two."""
     user_token: SecretStr | None = None
     join_token: SecretStr | None = None
     """None: made at the first start and kept in ``home`` (user.token, join.token), mode 0600."""
@@ -53,9 +56,19 @@ class Settings(BaseSettings):
 
     body_bytes_max: Annotated[int, Field(ge=1024)] = 4 * MIB
     solve_body_bytes_max: Annotated[int, Field(ge=1024)] = 64 * MIB
+    samples_body_bytes_max: Annotated[int, Field(ge=1024)] = 16 * MIB
+    """Of a report of measurements once it's unpacked."""
     log_bytes_max: Annotated[int, Field(ge=64 * 1024)] = 8 * MIB
     """Of each allocation's output the newest bytes, up to this many, are kept."""
+    samples_interval_seconds: Annotated[float, Field(ge=0.5, le=300)] = 5.0
+    """How much time one row of measurements stands for, in a small fleet."""
+    samples_per_second_max: Annotated[int, Field(ge=1)] = 200
+    """Reports of measurements a second, and of state: in a large fleet the intervals grow."""
+    samples_queue_rows: Annotated[int, Field(ge=1_000)] = 100_000
+    """Rows that may wait to be written; beyond it agents are told to keep theirs."""
     samples_keep_hours: Annotated[float, Field(gt=0)] = 48.0
+    minutes_keep_days: Annotated[float, Field(gt=0)] = 14.0
+    hours_keep_days: Annotated[float, Field(gt=0)] = 730.0
     plans_keep: Annotated[int, Field(ge=1)] = 1_000
     events_keep: Annotated[int, Field(ge=1)] = 100_000
 
@@ -66,3 +79,13 @@ class Settings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{self.home_dir / 'stowplan.db'}"
+
+    @property
+    def resolved_telemetry_url(self) -> str:
+        if self.telemetry_url is not None:
+            return self.telemetry_url
+        url = self.resolved_database_url
+        if not url.startswith("sqlite"):
+            return url
+        base, dot, suffix = url.rpartition(".")
+        return f"{base}-telemetry.{suffix}" if dot and "/" not in suffix else f"{url}-telemetry"

@@ -7,6 +7,7 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import JSON
 
+from app.db.samples.tables import metadata as samples
 from app.db.tables import Base
 from app.db.types import Instant
 
@@ -25,7 +26,7 @@ def _render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[Fals
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    target_metadata=[Base.metadata, samples],
     # SQLite can't alter a column: Alembic copies the table instead.
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,

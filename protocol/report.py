@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Base64Bytes, Field
 
 from protocol.wire import Form, Generation, Id, Milliseconds, Name, Text
-from telemetry.samples import DeviceSample, HostSample, Inventory
+from telemetry.samples import DeviceEvent, Inventory
 
 
 class AllocationState(StrEnum):
@@ -48,6 +48,13 @@ class AllocationReport(Form):
     exit: Exit | None = None
 
 
+class NumberedEvent(Form):
+    """Something that happened on the node; ``seq`` grows within its ``event_log``."""
+
+    seq: Annotated[int, Field(ge=1, le=2**53)]
+    event: DeviceEvent
+
+
 class Report(Form):
     """``POST /agent/v1/report``: renews the node's lease, whatever else it says.
 
@@ -64,8 +71,10 @@ class Report(Form):
     allocations: tuple[AllocationReport, ...] = ()
     inventory: Inventory | None = None
     """Sent when it has changed since it was last acknowledged (a device was lost, say)."""
-    host: HostSample | None = None
-    devices: tuple[DeviceSample, ...] = ()
+    event_log: Annotated[str, Field(max_length=64)] = ""
+    """Names the file that the node numbers its events in: it outlives the agent's epochs."""
+    events: Annotated[tuple[NumberedEvent, ...], Field(max_length=1024)] = ()
+    """Repeated until the server has settled them."""
 
 
 class ReportAck(Form):
@@ -80,6 +89,8 @@ class ReportAck(Form):
     """The node's desired set is at this revision."""
     settled: tuple[Id, ...] = ()
     """Allocations whose exit the server has recorded for good: the node may forget them."""
+    events_settled: int = 0
+    """Events up to this ``seq`` are recorded for good."""
 
 
 class LogChunk(Form):

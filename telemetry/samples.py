@@ -7,6 +7,7 @@ costs nothing.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 # pydantic reads this attribute when these dataclasses travel (see protocol/): unknown words are
 # refused, not dropped. It is a plain dict, so this module needs nothing but the standard library.
@@ -49,6 +50,15 @@ class DeviceInventory:
     """Why the device takes no new task; None while it's healthy."""
     simulated: bool = False
     """True for a device that exists only as an accounting unit."""
+    parent: str | None = None
+    """UUID of the GPU that this MIG device is a part of; such a GPU is no device itself."""
+    serial: str | None = None
+    power_limit_watts: float | None = None
+    clock_sm_max_mhz: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width_max: int | None = None
+    unsupported: tuple[str, ...] = ()
+    """Fields of :class:`DeviceSample` that this device has no sensor for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +78,38 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskCounters:
+    """One disk since boot."""
+
+    __pydantic_config__ = _WIRE
+
+    name: str
+    read_bytes: int
+    written_bytes: int
+    busy_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCounters:
+    """One network interface, or one InfiniBand port, since it came up."""
+
+    __pydantic_config__ = _WIRE
+
+    name: str
+    received_bytes: int
+    sent_bytes: int
+    errors: int | None = None
+    drops: int | None = None
+    speed_mbps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSample:
-    """One look at a host. ``*_seconds`` and ``*_bytes`` are counters since boot."""
+    """One look at a host. ``*_seconds`` and ``*_bytes`` are counters since boot.
+
+    The fields that are charted are in :data:`telemetry.columns.HOST`; disks and networks one by one
+    are for people who look now.
+    """
 
     __pydantic_config__ = _WIRE
 
@@ -84,18 +124,38 @@ class HostSample:
     load_15m: float | None = None
     memory_total_mib: int
     memory_available_mib: int
+    memory_cached_mib: int | None = None
+    memory_dirty_mib: int | None = None
     swap_total_mib: int | None = None
     swap_used_mib: int | None = None
+    huge_pages_total_mib: int | None = None
+    huge_pages_free_mib: int | None = None
+    disk_total_mib: int | None = None
+    """Of the file system with the agent's state directory, as are the next two."""
     disk_free_mib: int | None = None
+    disk_free_inodes: int | None = None
     disk_read_bytes: int | None = None
     disk_written_bytes: int | None = None
+    disk_busy_seconds: float | None = None
+    """Of the busiest disk."""
     network_received_bytes: int | None = None
     network_sent_bytes: int | None = None
+    network_errors: int | None = None
+    network_drops: int | None = None
+    infiniband_received_bytes: int | None = None
+    infiniband_sent_bytes: int | None = None
     pressure_cpu_some_percent: float | None = None
     pressure_memory_some_percent: float | None = None
     pressure_memory_full_percent: float | None = None
     pressure_io_some_percent: float | None = None
     pressure_io_full_percent: float | None = None
+    clock_synchronized: int | None = None
+    """1 when the kernel says that its clock follows another one, 0 when it says not."""
+    agent_cpu_seconds: float | None = None
+    agent_memory_mib: float | None = None
+    """What measuring costs: the agent's own processes, its NVML process included."""
+    disks: tuple[DiskCounters, ...] = ()
+    networks: tuple[NetworkCounters, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +166,16 @@ class DeviceProcess:
 
     pid: int
     memory_mib: int | None = None
+    utilization_percent: int | None = None
+    """Share of the device's compute time that this process used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSample:
-    """One look at a device."""
+    """One look at a device. ``*_bytes``, ``*_seconds``, ``*_joules``, ecc and replays are counters.
+
+    The fields that are charted are in :data:`telemetry.columns.DEVICE`.
+    """
 
     __pydantic_config__ = _WIRE
 
@@ -118,15 +183,100 @@ class DeviceSample:
     taken_at_ms: int
     utilization_percent: int | None = None
     """Percent of the last period in which some kernel ran; not how much of the chip was used."""
+    memory_bus_percent: int | None = None
+    """Percent of the last period in which memory was read or written; not how much is in use."""
     memory_used_mib: int | None = None
     memory_reserved_mib: int | None = None
     memory_free_mib: int | None = None
     power_watts: float | None = None
     energy_joules: float | None = None
     temperature_celsius: int | None = None
+    memory_temperature_celsius: int | None = None
+    fan_percent: int | None = None
     clock_sm_mhz: int | None = None
     clock_memory_mhz: int | None = None
+    performance_state: int | None = None
+    """0 (fastest) to 15."""
     throttle_reasons: int | None = None
     """Bit mask as NVML gives it (nvmlClocksEventReason*)."""
+    power_violation_seconds: float | None = None
+    thermal_violation_seconds: float | None = None
+    """For how long clocks were held down, by power and by heat."""
+    pcie_sent_bytes: int | None = None
+    pcie_received_bytes: int | None = None
+    pcie_replays: int | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    nvlink_sent_bytes: int | None = None
+    nvlink_received_bytes: int | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    """Memory errors since the driver was loaded."""
+    remapped_rows: int | None = None
+    memory_repair_pending: int | None = None
+    """1: rows or pages wait for a reset to be taken out of use."""
+    memory_repair_failed: int | None = None
+    sm_active_percent: float | None = None
+    sm_occupancy_percent: float | None = None
+    tensor_active_percent: float | None = None
+    memory_bandwidth_percent: float | None = None
+    """These four are of GPM (Hopper and later), MIG devices included."""
     processes: tuple[DeviceProcess, ...] | None = None
+    process_count: int | None = None
+    foreign_process_count: int | None = None
+    foreign_memory_mib: int | None = None
+    """Processes that belong to no task of this node's agent, and what they hold: filled in by the
+    agent, who knows its tasks."""
     simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSample:
+    """One look at what a replica of a task uses. ``*_seconds``, ``*_bytes``, ``oom_kills`` are
+    counters.
+
+    The fields that are charted are in :data:`telemetry.columns.TASK`.
+    """
+
+    __pydantic_config__ = _WIRE
+
+    allocation: str
+    taken_at_ms: int
+    cpu_seconds: float | None = None
+    cpu_throttled_seconds: float | None = None
+    memory_mib: float | None = None
+    """Working set: what can't be taken back without hurting it."""
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    process_count: int | None = None
+    oom_kills: int | None = None
+    gpu_process_count: int | None = None
+    """Its processes that hold one of its devices; 0 is held but not used."""
+    gpu_memory_mib: float | None = None
+    """On the one of its devices where it holds most."""
+    gpu_utilization_percent: float | None = None
+    """Mean over its devices."""
+
+
+class DeviceEventKind(StrEnum):
+    """What the driver, or the agent, tells of a device once and not as a reading."""
+
+    XID = "xid"
+    """The driver's error; ``code`` is its number."""
+    LOST = "lost"
+    RECOVERED = "recovered"
+    UNRESPONSIVE = "unresponsive"
+    """NVML doesn't answer, for the whole node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent:
+    """Something that happened to a device (``uuid``; None: to all of them, or to the driver)."""
+
+    __pydantic_config__ = _WIRE
+
+    at_ms: int
+    kind: DeviceEventKind
+    uuid: str | None = None
+    code: int | None = None
+    message: str = ""

@@ -51,6 +51,10 @@ class Service:
             transport=self.transport, base_url="http://test", headers=headers, timeout=60
         )
 
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 on the service's clock."""
+        return round(self.context.clock.now().timestamp() * 1000)
+
     async def submit(self, **spec: Any) -> dict[str, Any]:
         answer = await self.user.post("/api/v1/tasks", json={"argv": ["true"], **spec})
         assert answer.status_code == 201, answer.text
@@ -103,6 +107,7 @@ class Agent:
         self.http = service.client(JOIN_TOKEN)
         self.token: str | None = None
         self._seq = itertools.count(1)
+        self._sample_seq = itertools.count(1)
 
     async def register(self, **about: Any) -> httpx2.Response:
         form = registration(self.name, **about)
@@ -130,6 +135,24 @@ class Agent:
         answer = await self.http.post(
             "/agent/v1/report", json=self.report_form(*allocations, **more)
         )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def sample_form(self, *batches: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "node": self.name,
+            "sent_at_ms": self.service.now_ms(),
+            "batches": list(batches),
+            **more,
+        }
+
+    async def send_samples(self, *batches: dict[str, Any], **more: Any) -> httpx2.Response:
+        return await self.http.post("/agent/v1/samples", json=self.sample_form(*batches, **more))
+
+    async def measure(self, **parts: Any) -> dict[str, Any]:
+        """Send one batch with the next number; its answer."""
+        answer = await self.send_samples(batch(next(self._sample_seq), **parts))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -191,6 +214,22 @@ def registration(
         },
         **about,
     }
+
+
+def rows(
+    taken_at_ms: list[int], *, of: list[str] | None = None, **values: list[float | None]
+) -> dict[str, Any]:
+    """Measurements in column form; ``of`` says of which device or allocation each row is."""
+    form: dict[str, Any] = {"taken_at_ms": taken_at_ms, "values": values}
+    if of is not None:
+        keys = sorted(set(of))
+        form |= {"keys": keys, "key": [keys.index(one) for one in of]}
+    return form
+
+
+def batch(seq: int, *, epoch: str = "epoch-1", **parts: Any) -> dict[str, Any]:
+    """A batch of ``host``, ``devices`` and ``tasks`` as :func:`rows` makes them."""
+    return {"epoch": epoch, "seq": seq, **parts}
 
 
 @asynccontextmanager

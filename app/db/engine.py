@@ -8,7 +8,7 @@ lost 52 of
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -31,13 +31,14 @@ class Database:
     """One database: short read transactions beside each other, write transactions as the dialect
     allows."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pragmas: Sequence[str] = (), pool_size: int = 10) -> None:
+        """``pragmas`` are SQLite's, before the usual ones; ``pool_size`` is PostgreSQL's."""
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = (
-            _sqlite_engine(self.url)
+            _sqlite_engine(self.url, pragmas)
             if self.is_sqlite
-            else create_async_engine(self.url, pool_pre_ping=True, pool_size=10)
+            else create_async_engine(self.url, pool_pre_ping=True, pool_size=pool_size)
         )
         self._reader = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writer = async_sessionmaker(
@@ -98,7 +99,7 @@ def with_driver(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _sqlite_engine(url: URL) -> AsyncEngine:
+def _sqlite_engine(url: URL, pragmas: Sequence[str]) -> AsyncEngine:
     engine = create_async_engine(url)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -106,6 +107,7 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
         connection.isolation_level = None  # the driver begins no transaction by itself
         cursor = connection.cursor()
         for pragma in (
+            *pragmas,
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged submission survives a power cut
             f"busy_timeout={_BUSY_TIMEOUT_MS}",

@@ -1,5 +1,6 @@
 """Bring a database to the schema that this version of the service needs."""
 
+from enum import StrEnum
 from pathlib import Path
 
 from alembic import command
@@ -22,7 +23,16 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-async def upgrade(database: Database) -> tuple[str | None, str]:
+class Branch(StrEnum):
+    """Which tables: SQLite keeps the two in two files, PostgreSQL side by side."""
+
+    CONTROL = "control"
+    SAMPLES = "samples"
+
+
+async def upgrade(
+    database: Database, branch: Branch = Branch.CONTROL
+) -> tuple[str | None, str | None]:
     """Apply what is missing; gives the revision before and after. Two services may start at
     once."""
     async with database.write() as session:
@@ -31,15 +41,20 @@ async def upgrade(database: Database) -> tuple[str | None, str]:
             await session.execute(
                 text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
             )
-        return await connection.run_sync(_upgrade)
+        return await connection.run_sync(_upgrade, branch)
 
 
-def _upgrade(connection: Connection) -> tuple[str | None, str]:
+def _upgrade(connection: Connection, branch: Branch) -> tuple[str | None, str | None]:
     config = alembic_config(connection)
-    before = MigrationContext.configure(connection).get_current_revision()
-    head = ScriptDirectory.from_config(config).get_current_head()
-    if head is None:
-        raise RuntimeError("this installation has no migrations: it is incomplete")
-    if before != head:
-        command.upgrade(config, "head")
-    return before, head
+    scripts = ScriptDirectory.from_config(config)
+    before = _revision(connection, scripts, branch)
+    command.upgrade(config, f"{branch}@head")
+    return before, _revision(connection, scripts, branch)
+
+
+def _revision(connection: Connection, scripts: ScriptDirectory, branch: Branch) -> str | None:
+    for head in MigrationContext.configure(connection).get_current_heads():
+        revision = scripts.get_revision(head)
+        if revision is not None and branch in revision.branch_labels:
+            return head
+    return None

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     Float,
     ForeignKey,
     Index,
@@ -18,7 +17,6 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
-    Table,
     Text,
     UniqueConstraint,
 )
@@ -66,6 +64,9 @@ class Node(Base):
     """Host inventory and device source as the agent gave them, for people to read."""
     registered_at: Mapped[datetime] = mapped_column()
     last_seen_at: Mapped[datetime] = mapped_column()
+    event_log: Mapped[str] = mapped_column(String(64), default="")
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Up to where the node's own events are recorded."""
     row_version: Mapped[int] = mapped_column(Integer)
 
     devices: Mapped[list["Device"]] = relationship(
@@ -236,54 +237,21 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
-# Samples: wide rows, no ORM on this path (executemany of tuples: 250,000 rows/s; ORM objects:
-# 12,000), and
-# time first in the key, so that a new row lands at the end of the tree.
-host_samples = Table(
-    "host_samples",
-    Base.metadata,
-    Column("taken_at_ms", BigInteger, primary_key=True),
-    Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
-    Column("cpu_user_seconds", Float, nullable=False),
-    Column("cpu_system_seconds", Float, nullable=False),
-    Column("cpu_idle_seconds", Float, nullable=False),
-    Column("cpu_iowait_seconds", Float),
-    Column("cpu_steal_seconds", Float),
-    Column("load_1m", Float),
-    Column("load_5m", Float),
-    Column("load_15m", Float),
-    Column("memory_total_mib", BigInteger, nullable=False),
-    Column("memory_available_mib", BigInteger, nullable=False),
-    Column("swap_total_mib", BigInteger),
-    Column("swap_used_mib", BigInteger),
-    Column("disk_free_mib", BigInteger),
-    Column("disk_read_bytes", BigInteger),
-    Column("disk_written_bytes", BigInteger),
-    Column("network_received_bytes", BigInteger),
-    Column("network_sent_bytes", BigInteger),
-    Column("pressure_cpu_some_percent", Float),
-    Column("pressure_memory_some_percent", Float),
-    Column("pressure_memory_full_percent", Float),
-    Column("pressure_io_some_percent", Float),
-    Column("pressure_io_full_percent", Float),
-    sqlite_with_rowid=False,
-)
+class Quarantine(Base):
+    """A device that is to take no new task, and why. It ends when ``released_at`` is set."""
 
-device_samples = Table(
-    "device_samples",
-    Base.metadata,
-    Column("taken_at_ms", BigInteger, primary_key=True),
-    Column("device_id", ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
-    Column("utilization_percent", Integer),
-    Column("memory_used_mib", BigInteger),
-    Column("memory_reserved_mib", BigInteger),
-    Column("memory_free_mib", BigInteger),
-    Column("power_watts", Float),
-    Column("energy_joules", Float),
-    Column("temperature_celsius", Integer),
-    Column("clock_sm_mhz", Integer),
-    Column("clock_memory_mhz", Integer),
-    Column("throttle_reasons", BigInteger),
-    Column("process_count", Integer),
-    sqlite_with_rowid=False,
-)
+    __tablename__ = "quarantines"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"), index=True)
+    uuid: Mapped[str] = mapped_column(String(128))
+    code: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(Text)
+    by_rule: Mapped[bool] = mapped_column()
+    """Whether the rule that made it also ends it; otherwise a person does."""
+    since: Mapped[datetime] = mapped_column()
+    released_at: Mapped[datetime | None] = mapped_column()
+    release_reason: Mapped[str] = mapped_column(Text, default="")
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    __mapper_args__ = {"version_id_col": row_version}

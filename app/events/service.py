@@ -27,6 +27,9 @@ class EventKind(StrEnum):
     NODE_REMOVED = "node_removed"
     NODE_CORDONED = "node_cordoned"
     NODE_UNCORDONED = "node_uncordoned"
+    DEVICE_EVENT = "device_event"
+    DEVICE_QUARANTINED = "device_quarantined"
+    DEVICE_RELEASED = "device_released"
     PLAN_REJECTED = "plan_rejected"
 
 

@@ -26,18 +26,27 @@ class DesiredQuery(BaseModel):
 async def report(
     ctx: Ctx, agent: Agent, form: Annotated[Report, Depends(body(Report))]
 ) -> ReportAck:
-    """Renews the node's lease, and says what it runs and measures."""
-    async with ctx.database.write() as session:
-        applied = await service.apply_report(ctx, session, agent, form)
-    ctx.heartbeats.heard(agent.id, ctx.clock.monotonic())
+    """Renews the node's lease, and says what it runs and what happened there."""
+    service.require_own(agent, form)
+    now = ctx.clock.monotonic()
+    revision = ctx.quiet.revision_if_quiet(agent.id, form, now)
+    applied = service.Applied(revision=revision or 0)
+    if revision is None:
+        ctx.quiet.forget(agent.id)
+        async with ctx.database.write() as session:
+            applied = await service.apply_report(ctx, session, agent, form)
+        if not applied.duplicate:
+            ctx.quiet.recorded(agent.id, form, applied.revision, now)
+    ctx.heartbeats.heard(agent.id, now)
     ctx.signals.notify(*applied.topics)
     return ReportAck(
         seq=form.seq,
         duplicate=applied.duplicate,
         lease_seconds=ctx.settings.lease_seconds,
-        report_interval_seconds=ctx.settings.report_interval_seconds,
+        report_interval_seconds=ctx.pace.report_interval_seconds,
         revision=applied.revision,
         settled=tuple(applied.settled),
+        events_settled=applied.events_settled,
     )
 
 

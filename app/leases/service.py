@@ -14,7 +14,7 @@ from app.db.tables import Allocation, Node, Task
 from app.deps import Context, NodePrincipal
 from app.errors import ForbiddenError
 from app.events.service import EventKind, record
-from app.metrics import service as metrics
+from app.leases.events import events_settled, note_events
 from app.nodes.service import apply_inventory, require_version
 from app.nodes.states import NodeState
 from app.tasks import service as tasks
@@ -28,15 +28,20 @@ class Applied:
     duplicate: bool = False
     revision: int = 0
     settled: list[str] = field(default_factory=list)
+    events_settled: int = 0
     topics: set[str] = field(default_factory=set)
+
+
+def require_own(principal: NodePrincipal, report: wire.Report) -> None:
+    """Refuse a report in another node's name, or in words of another version."""
+    require_version(report.version)
+    if report.node != principal.name:
+        raise ForbiddenError(f"this is the token of node {principal.name!r}, not {report.node!r}")
 
 
 async def apply_report(
     ctx: Context, session: AsyncSession, principal: NodePrincipal, report: wire.Report
 ) -> Applied:
-    require_version(report.version)
-    if report.node != principal.name:
-        raise ForbiddenError(f"this is the token of node {principal.name!r}, not {report.node!r}")
     applied = Applied()
     node = await session.get_one(Node, principal.id, options=[selectinload(Node.devices)])
     applied.duplicate = not await _is_news(ctx, session, node.id, report)
@@ -46,15 +51,11 @@ async def apply_report(
         if report.inventory is not None:
             _note_inventory(ctx, session, node, report, applied)
         await _apply_allocations(ctx, session, rows, report.allocations, applied)
-        await metrics.store(
-            session,
-            node_id=node.id,
-            host=report.host,
-            devices=report.devices,
-            is_sqlite=ctx.database.is_sqlite,
-        )
+        if note_events(ctx, session, node, report):
+            applied.topics.add(signals.EVENTS)
         await session.flush()
     applied.settled = _settled(rows, report.allocations)
+    applied.events_settled = events_settled(node, report)
     applied.revision = await session.scalar(select(Node.revision).where(Node.id == node.id)) or 0
     return applied
 

@@ -1,7 +1,9 @@
 """Watches the nodes' silence: first they get no new tasks, then their tasks are placed
 elsewhere."""
 
-from sqlalchemy import select
+from datetime import timedelta
+
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import signals
@@ -13,6 +15,7 @@ from app.leases.service import lose
 from app.nodes.states import NodeState, Patience, state_after
 
 _NEVER = "nodes-loop"  # nobody gives news of silence
+_NODES = Node.metadata.tables[Node.__tablename__]
 _KILL_SECONDS = 5.0
 """What an agent may need beyond the grace to kill everything that a task has started."""
 _DRIFT = 1.01
@@ -26,25 +29,56 @@ class NodesLoop:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._flushed_at = 0.0
 
     async def tick(self) -> float:
-        settings = self._ctx.settings
-        pause = settings.unreachable_after_seconds / 4
+        pause = self._unreachable_after_seconds / 4
         async with self._ctx.database.read() as session:
             nodes = (await session.execute(select(Node.id, Node.state))).all()
         now = self._ctx.clock.monotonic()
+        await self._flush_last_seen(now)
         silent = [
             node.id
             for node in nodes
             if node.state != NodeState.LOST
             and self._ctx.heartbeats.silence_seconds(node.id, now)
-            >= settings.unreachable_after_seconds
+            >= self._unreachable_after_seconds
         ]
+        for node in nodes:
+            if node.state != NodeState.READY:
+                # Its next report is to be recorded, however little it says: it greets the node.
+                self._ctx.quiet.forget(node.id)
         if silent:
             async with self._ctx.database.write() as session:
                 topics = await self._judge(session, silent, now)
+            for node_id in silent:
+                self._ctx.quiet.forget(node_id)
             self._ctx.signals.notify(*topics)
         return pause
+
+    @property
+    def _unreachable_after_seconds(self) -> float:
+        """In a large fleet nodes speak less often: not heard three times is silence."""
+        interval_seconds = self._ctx.pace.report_interval_seconds
+        return max(self._ctx.settings.unreachable_after_seconds, 3 * interval_seconds)
+
+    async def _flush_last_seen(self, now: float) -> None:
+        """When nodes were heard, for people: one statement now and then, not one a report."""
+        heard = self._ctx.heartbeats.heard_since(self._flushed_at)
+        if not heard:
+            return
+        self._flushed_at = now
+        wall = self._ctx.clock.now()
+        async with self._ctx.database.write() as session:
+            await session.execute(
+                update(_NODES)
+                .where(_NODES.c.id == bindparam("node"))
+                .values(last_seen_at=bindparam("seen")),
+                [
+                    {"node": node, "seen": wall - timedelta(seconds=now - at)}
+                    for node, at in heard.items()
+                ],
+            )
 
     async def _judge(self, session: AsyncSession, silent: list[int], now: float) -> set[str]:
         topics: set[str] = set()
@@ -83,6 +117,6 @@ class NodesLoop:
             + settings.lease_margin_seconds
         )
         return Patience(
-            unreachable_after_seconds=settings.unreachable_after_seconds,
-            lost_after_seconds=max(lost_after, settings.unreachable_after_seconds),
+            unreachable_after_seconds=self._unreachable_after_seconds,
+            lost_after_seconds=max(lost_after, self._unreachable_after_seconds),
         )

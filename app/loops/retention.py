@@ -1,18 +1,24 @@
-"""Keeps the database from growing for ever: old samples, plans, events and idempotency keys go."""
+"""Keeps the databases from growing for ever: old measurements, plans, events and keys go."""
 
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 
+from app.db.samples import retention
+from app.db.samples.store import SampleStore
+from app.db.samples.tables import HOUR, MINUTE, RAW, Kind
 from app.db.tables import Event, IdempotencyKey
 from app.deps import Context
-from app.metrics import service as metrics
+from app.metrics.live import Live
+from app.metrics.writer import Writer
 from app.planning import service as planning
 
 _EVERY_SECONDS = 300.0
-_ROWS_A_PASS = 20_000
+_ROWS_A_STEP = 20_000
 """Small enough that a report never waits for long behind a deletion."""
 _KEYS_KEPT = timedelta(days=2)
+_RUNS_KEPT = timedelta(days=7)
+"""Far longer than any agent keeps what it couldn't send."""
 
 
 class RetentionLoop:
@@ -20,15 +26,31 @@ class RetentionLoop:
     topic = "retention-loop"
     debounce_seconds = 0.0
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, store: SampleStore, writer: Writer, live: Live) -> None:
         self._ctx = ctx
+        self._store = store
+        self._writer = writer
+        self._live = live
 
     async def tick(self) -> float:
         settings = self._ctx.settings
         now = self._ctx.clock.now()
-        before_ms = round((now - timedelta(hours=settings.samples_keep_hours)).timestamp() * 1000)
-        async with self._ctx.database.write() as session:
-            dropped = await metrics.drop_older(session, before_ms, rows=_ROWS_A_PASS)
+        now_ms = round(now.timestamp() * 1000)
+        more = False
+        for resolution, hours in (
+            (RAW, settings.samples_keep_hours),
+            (MINUTE, 24 * settings.minutes_keep_days),
+            (HOUR, 24 * settings.hours_keep_days),
+        ):
+            before_ms = now_ms - round(hours * 3_600_000)
+            for kind in Kind:
+                more |= await retention.drop_older(
+                    self._store, kind, resolution, before_ms=before_ms, rows=_ROWS_A_STEP
+                )
+        before_ms = round((now - _RUNS_KEPT).timestamp() * 1000)
+        if await retention.drop_received(self._store, before_ms=before_ms):
+            self._writer.forget_received()
+        self._live.forget_silent(now_ms=now_ms)
         async with self._ctx.database.write() as session:
             await planning.drop_oldest(session, keep=settings.plans_keep)
             newest = await session.scalar(select(func.max(Event.id))) or 0
@@ -36,4 +58,4 @@ class RetentionLoop:
             await session.execute(
                 delete(IdempotencyKey).where(IdempotencyKey.created_at < now - _KEYS_KEPT)
             )
-        return 1.0 if dropped >= _ROWS_A_PASS else _EVERY_SECONDS
+        return 0.5 if more else _EVERY_SECONDS

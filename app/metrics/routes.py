@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from app.deps import Ctx, Reference, User
-from app.errors import Fault, InvalidInputError
+from app.deps import Ctx, User
 from app.metrics import service
-from app.metrics.schemas import Latest, NodeSeries
+from app.metrics.schemas import Latest
+from app.metrics.telemetry import Measured
 from app.nodes import service as nodes
 
 router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[User])
@@ -33,27 +33,11 @@ class SeriesQuery(BaseModel):
 
 
 @router.get("/latest")
-async def latest(ctx: Ctx, query: Annotated[LatestQuery, Query()]) -> Latest:
+async def latest(ctx: Ctx, telemetry: Measured, query: Annotated[LatestQuery, Query()]) -> Latest:
     """The newest sample of every host and device. A node that has been silent has none."""
     async with ctx.database.read() as session:
         if query.node is not None:
             await nodes.get(session, query.node)
-        items = await service.latest(session, now=ctx.clock.now(), node=query.node)
+        now_ms = round(ctx.clock.now().timestamp() * 1000)
+        items = await service.latest(session, telemetry.live, now_ms=now_ms, node=query.node)
     return Latest(items=items)
-
-
-@router.get("/nodes/{name}")
-async def node_series(
-    ctx: Ctx, name: Reference, query: Annotated[SeriesQuery, Query()]
-) -> NodeSeries:
-    """A node's measurements over a range (default: the last hour), in at most ``points`` points."""
-    end_ms = round(ctx.clock.now().timestamp() * 1000) if query.end_ms is None else query.end_ms
-    start_ms = max(end_ms - _HOUR_MS, 0) if query.start_ms is None else query.start_ms
-    if start_ms > end_ms:
-        raise InvalidInputError(
-            "the range is empty",
-            faults=(Fault(path="start_ms", value=start_ms, reason=f"is after end_ms {end_ms}"),),
-        )
-    window = service.Window(start_ms=start_ms, end_ms=end_ms, points=query.points)
-    async with ctx.database.read() as session:
-        return await service.series(session, await nodes.get(session, name), window)

@@ -8,8 +8,8 @@ class HostLatest(BaseModel):
     cpu_percent: float | None
     """Share of the host's CPU time that was busy between the last two samples, 0 to 100."""
     load_1m: float | None
-    memory_used_mib: int
-    memory_total_mib: int
+    memory_used_mib: int | None
+    memory_total_mib: int | None
     swap_used_mib: int | None
     disk_free_mib: int | None
     disk_read_bytes_per_second: float | None

@@ -51,6 +51,7 @@ async def remove_node(ctx: Ctx, name: Reference) -> None:
     """Forget a node that is gone. Its token is void from then on."""
     async with ctx.database.write() as session:
         await service.remove(ctx, session, name)
+    ctx.principals.clear()
     ctx.signals.notify(signals.PLANNING, signals.EVENTS)
 
 
@@ -61,11 +62,12 @@ async def register(
     """A node joins with the join token, or comes back with its own."""
     async with ctx.database.write() as session:
         node, token = await service.register(ctx, session, form, principal)
+    ctx.quiet.forget(node.id)
     ctx.signals.notify(signals.PLANNING, signals.EVENTS)
     return Registered(
         version=VERSION,
         node=node.name,
         token=token,
         lease_seconds=ctx.settings.lease_seconds,
-        report_interval_seconds=ctx.settings.report_interval_seconds,
+        report_interval_seconds=ctx.pace.report_interval_seconds,
     )

@@ -52,19 +52,26 @@ def migrate(home: Home = None, database_url: DatabaseUrl = None) -> None:
     import asyncio
 
     from app.db.engine import Database
-    from app.db.migrate import upgrade
+    from app.db.migrate import Branch, upgrade
 
     settings.home_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    async def run() -> tuple[str | None, str | None]:
-        database = Database(settings.resolved_database_url)
+    async def bring(url: str, branch: Branch) -> tuple[str | None, str | None]:
+        database = Database(url)
         try:
-            return await upgrade(database)
+            return await upgrade(database, branch)
         finally:
             await database.close()
 
-    before, after = asyncio.run(run())
-    say(f"the database was at {before or 'nothing'} and is at {after}")
+    async def run() -> None:
+        for what, url, branch in (
+            ("database", settings.resolved_database_url, Branch.CONTROL),
+            ("telemetry store", settings.resolved_telemetry_url, Branch.SAMPLES),
+        ):
+            before, after = await bring(url, branch)
+            say(f"the {what} was at {before or 'nothing'} and is at {after}")
+
+    asyncio.run(run())
 
 
 def _settings(**given: Any) -> Any:

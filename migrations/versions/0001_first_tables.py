@@ -6,7 +6,7 @@ from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
-branch_labels = None
+branch_labels = ("control",)
 depends_on = None
 
 

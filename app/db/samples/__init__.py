@@ -1,0 +1,1 @@
+"""The telemetry store: measurements at three resolutions, in a database of their own."""

@@ -1,0 +1,20 @@
+"""Measurements from agents, over HTTP."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.compression import unpacked_body
+from app.deps import Agent, Ctx, documented
+from app.metrics.telemetry import Measured
+from protocol.samples import SampleAck, SampleReport
+
+router = APIRouter(prefix="/agent/v1", tags=["agents"])
+
+
+@router.post("/samples", response_model=SampleAck, openapi_extra=documented(SampleReport))
+async def samples(request: Request, ctx: Ctx, agent: Agent, telemetry: Measured) -> Response:
+    """Stores measurements; answered when they are stored. 429 and 503: keep them, come again."""
+    data = await unpacked_body(request, bytes_max=ctx.settings.samples_body_bytes_max)
+    ack = await telemetry.intake.accept(data, agent)
+    # Whoever measures is alive; the lease itself is renewed by reports of state alone.
+    ctx.heartbeats.heard(agent.id, ctx.clock.monotonic())
+    return Response(ack.model_dump_json(), media_type="application/json")
