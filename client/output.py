@@ -56,6 +56,16 @@ def show(data: Any, output: Format, *, table: Table) -> None:
         print_table(table)
 
 
+def show_tables(data: Any, output: Format, *, tables: Sequence[Table]) -> None:
+    """Print ``data`` as JSON or YAML, or several tables about it, a blank line between."""
+    if _shown_as_data(data, output):
+        return
+    for number, table in enumerate(tables):
+        if number:
+            sys.stdout.write("\n")
+        print_table(table)
+
+
 def show_lines(data: Any, output: Format, *, lines: Sequence[str]) -> None:
     """Print ``data`` as JSON or YAML, or ``lines`` of text about it."""
     if not _shown_as_data(data, output):

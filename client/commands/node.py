@@ -1,5 +1,6 @@
 """`stowplan agent` and `stowplan probe`: this machine as a node."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,11 +9,12 @@ import typer
 from client import home
 from client.commands.options import Output
 from client.errors import Fault, InvalidInputError, faults_of
-from client.output import Format, Table, show
+from client.output import Format, show_tables
 
 if TYPE_CHECKING:
-    from telemetry.collect import Collection
+    from telemetry.collect import Collection, Collector
 
+LOOK_AGAIN_SECONDS = 1.0
 JOIN_TOKEN_FILE = "join.token"  # noqa: S105 - the name of the file, not a token
 
 Simulated = Annotated[
@@ -138,11 +140,23 @@ def probe(
     simulated_devices: Simulated = None,
     nvml_library: NvmlLibrary = None,
     no_nvml: NoNvml = False,
+    wait_seconds: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="At most, for sensors that tell only what was between two looks. 0: one look.",
+        ),
+    ] = 6.0,
 ) -> None:
     """Print what this machine is, and one sample of what it is doing. Needs no service."""
+    import json
     from dataclasses import asdict
 
+    from client.probe_view import probe_tables
     from telemetry.collect import make_collector
+    from telemetry.probes.host_sources import missing_sources
 
     try:
         collector = make_collector(
@@ -156,16 +170,41 @@ def probe(
         fault = Fault(path="--simulated-devices", value=simulated_devices, reason=str(error))
         raise InvalidInputError("no such devices", faults=[fault]) from error
     try:
-        collection = collector.collect()
+        collection = _settled(collector, wait_seconds)
     finally:
         collector.close()
-    data = {
-        "inventory": asdict(collection.inventory),
-        "host": asdict(collection.host) if collection.host else None,
-        "devices": [asdict(sample) for sample in collection.devices],
-        "faults": list(collection.faults),
-    }
-    show(data, output, table=_table(collection))
+    gaps = missing_sources(collection.host) if collection.host else ()
+    # By way of JSON: YAML knows no tuples and no enumerations.
+    document = json.loads(
+        json.dumps(asdict(collection) | {"missing": [asdict(gap) for gap in gaps]})
+    )
+    show_tables(document, output, tables=probe_tables(document, wide=output is Format.WIDE))
+
+
+def _settled(collector: "Collector", wait_seconds: float) -> "Collection":
+    """A round, or the last of several: some sensors tell nothing at the first look, and their
+    device doesn't lack them.
+    """
+    collection = collector.collect()
+    for _ in range(int(wait_seconds / LOOK_AGAIN_SECONDS)):
+        if not _more_to_come(collection):
+            break
+        time.sleep(LOOK_AGAIN_SECONDS)
+        collection = collector.collect()
+    return collection
+
+
+def _more_to_come(collection: "Collection") -> bool:
+    from telemetry.columns import DEVICE
+
+    unsupported = {device.uuid: device.unsupported for device in collection.inventory.devices}
+    return any(
+        getattr(sample, column.source) is None and column.source not in unsupported[sample.uuid]
+        for sample in collection.devices
+        if not sample.simulated
+        for column in DEVICE
+        if not column.source.startswith("foreign_")  # known to an agent only
+    )
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
@@ -180,47 +219,3 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
     if faults:
         raise InvalidInputError(f"{len(faults)} fault(s) in {option}", faults=faults)
     return dict(text.split("=", 1) for text in texts)
-
-
-def _table(collection: "Collection") -> Table:
-    """Everything known as two columns; what is unknown is left out."""
-    inventory = collection.inventory
-    rows = _rows("", inventory.host)
-    rows += [
-        (name, value)
-        for name, value in (
-            ("driver_version", inventory.driver_version),
-            ("cuda_version", inventory.cuda_version),
-            ("device_source", inventory.device_source),
-            ("device_message", inventory.device_message),
-        )
-        if value is not None
-    ]
-    if collection.host is not None:
-        rows += _rows("", collection.host)
-    samples = {sample.uuid: sample for sample in collection.devices}
-    for device in inventory.devices:
-        prefix = f"device {device.index} "
-        rows += _rows(prefix, device)
-        if device.uuid in samples:
-            rows += [row for row in _rows(prefix, samples[device.uuid]) if row not in rows]
-    rows += [("fault", fault) for fault in collection.faults]
-    return Table(columns=("WHAT", "VALUE"), rows=tuple(rows))
-
-
-def _rows(prefix: str, value: Any) -> list[tuple[str, str]]:
-    from dataclasses import asdict
-
-    return [
-        (prefix + name, _shown(field))
-        for name, field in asdict(value).items()
-        if field is not None and field != {}
-    ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {kind}" for key, kind in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(f"pid {one['pid']}: {one['memory_mib']} MiB" for one in value) or "none"
-    return str(value)
