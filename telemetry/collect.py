@@ -15,7 +15,7 @@ from telemetry.probes.base import DeviceProbe, DeviceReading, HostProbe, NoDevic
 from telemetry.probes.host import HostReader
 from telemetry.probes.nvidia_process import NvidiaProcess
 from telemetry.probes.simulated import SimulatedProbe, parse_groups
-from telemetry.samples import DeviceSample, HostInventory, HostSample, Inventory
+from telemetry.samples import DeviceEvent, DeviceSample, HostInventory, HostSample, Inventory
 
 _T = TypeVar("_T")
 
@@ -27,6 +27,8 @@ class Collection:
     inventory: Inventory
     host: HostSample | None
     devices: tuple[DeviceSample, ...]
+    events: tuple[DeviceEvent, ...] = ()
+    """What happened to devices since the round before; told once."""
     faults: tuple[str, ...] = ()
 
 
@@ -104,6 +106,7 @@ class Collector:
             inventory=_inventory(self._host_inventory, reading),
             host=sample,
             devices=reading.samples,
+            events=reading.events,
             faults=tuple(faults),
         )
 

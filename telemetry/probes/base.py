@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from telemetry.samples import DeviceInventory, DeviceSample, HostInventory, HostSample
+from telemetry.samples import DeviceEvent, DeviceInventory, DeviceSample, HostInventory, HostSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class DeviceReading:
     driver_version: str | None = None
     cuda_version: str | None = None
     message: str | None = None
+    events: tuple[DeviceEvent, ...] = ()
+    """What happened since the reading before. Told once: whoever reads keeps them."""
 
 
 class HostProbe(Protocol):

@@ -1,36 +1,34 @@
 """NVML in a process of its own, spoken to by lines of JSON on a pipe.
 
 NVML calls may hang for ever in the driver (go-nvml#152), and the library may end its process
-(ray#65414). So the agent never loads it: this module's :func:`main` runs in a child, and
-:class:`NvidiaProcess` is the agent's end. A child that misses its deadline is killed and not waited
-for: a process stuck in the driver can't die.
+(ray#65414). So the agent never loads it: :mod:`telemetry.probes.nvidia` runs in a child, and
+this is the agent's end. A child that misses its deadline is ended and not waited for: a process
+stuck in the driver can't die.
 """
 
-import argparse
-import ctypes
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from telemetry.probes.base import DeviceReading
-from telemetry.probes.nvidia import NvidiaProbe
-from telemetry.samples import DeviceInventory, DeviceProcess, DeviceSample
+from telemetry.probes.nvidia.lines import ReadingLine
+from telemetry.probes.nvidia_child import NoAnswerError, NvidiaChild, StuckChildren
+from telemetry.samples import DeviceEvent, DeviceEventKind
 
 # After this many deadlines missed in a row the GPUs take no new task; one miss may be a busy
 # machine.
 MISSES_UNTIL_UNHEALTHY = 3
-# One stuck process and its replacement: more would only queue up on the driver's lock.
-PROCESSES_MAX = 2
 BACKOFF_MAX_SECONDS = 60.0
+# Opening NVML takes up to 3 s a GPU where the driver isn't kept loaded (no persistence mode).
+START_SECONDS = 60.0
+# A reading that takes longer comes with a later call: the rest of the node is measured meanwhile.
+WAIT_SECONDS = 2.0
+UNRESPONSIVE_SECONDS = 60.0
+# Libraries that leak are a fact of life (dcgm-exporter#702): a new process now and then cures it.
+RECYCLE_SECONDS = 24 * 3600.0
+RECYCLE_BYTES = 256 << 20
+_MEMORY_CHECK_SECONDS = 60.0
 
 
 class NvidiaProcess:
@@ -41,82 +39,123 @@ class NvidiaProcess:
         *,
         library: Path | None = None,
         deadline_seconds: float = 10.0,
+        start_seconds: float = START_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+        recycle_bytes: int = RECYCLE_BYTES,
         boot_seconds: Callable[[], float] = time.monotonic,
+        wall_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._library = library
         self._deadline_seconds = deadline_seconds
+        self._start_seconds = start_seconds
+        self._wait_seconds = wait_seconds
+        self._recycle_bytes = recycle_bytes
         self._boot_seconds = boot_seconds
-        self._child: subprocess.Popen[bytes] | None = None
-        self._stuck: list[subprocess.Popen[bytes]] = []
+        self._wall_seconds = wall_seconds
+        self._child: NvidiaChild | None = None
+        self._stuck = StuckChildren()
         self._last = DeviceReading(message="no reading yet")
+        self._has_read = False
+        self._events: list[DeviceEvent] = []
         self._misses = 0
         self._start_due = float("-inf")
+        self._recycle_due = self._memory_due = float("inf")
+        self._silent_since: float | None = None
+        self._is_unresponsive = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that NVML lives in; None while there is none."""
+        return self._child.pid if self._child is not None else None
 
     def read(self) -> DeviceReading:
         """The child's reading, or the last known devices without samples when it doesn't answer."""
+        now = self._boot_seconds()
+        self._stuck.reap(now)
+        if self._silent_since is None:
+            self._silent_since = now
         try:
-            self._last = self._ask()
-        except _NoAnswerError as error:
+            answer = self._ask(now)
+        except NoAnswerError as error:
             self._misses += 1
             self._give_up_on_child()
-            return self._stale(str(error))
-        self._misses = 0
-        return self._last
+            reading = self._stale(str(error))
+        else:
+            if answer is None:  # late, and not yet too late
+                reading = replace(self._last, samples=())
+            else:
+                self._last = reading = answer.after(self._last)
+                self._has_read, self._misses = True, 0
+                self._hear()
+        self._note_silence()
+        events, self._events = tuple(self._events), []
+        return replace(reading, events=events)
 
     def close(self) -> None:
-        self._give_up_on_child()
-        # A child stuck in the driver is left to the kernel; Popen would warn of it at exit.
-        for child in self._stuck:
-            child.returncode = -signal.SIGKILL if child.returncode is None else child.returncode
-        self._stuck = []
+        """End the child and with it all that it holds of the driver; at most 2 s."""
+        child, self._child = self._child, None
+        if child is not None:
+            self._events += child.leave()
+            self._stuck.add(child, self._boot_seconds())
+        self._stuck.close()
 
-    def _ask(self) -> DeviceReading:
-        child = self._running_child()
-        deadline = self._boot_seconds() + self._deadline_seconds
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018  both are PIPE
-        try:
-            child.stdin.write(b"read\n")
-            child.stdin.flush()
-        except OSError:
-            raise _NoAnswerError("the NVML process ended") from None
-        line = _read_line(child.stdout.fileno(), deadline, self._boot_seconds)
-        try:
-            return reading_from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError):
-            raise _NoAnswerError("the NVML process wrote something else than a reading") from None
+    def _ask(self, now: float) -> ReadingLine | None:
+        """The child's answer to the newest request; None while it may still come in time.
 
-    def _running_child(self) -> subprocess.Popen[bytes]:
+        Raises:
+            NoAnswerError: it won't.
+        """
+        child = self._running_child(now)
+        if child.asked_at is None:
+            child.request(now)
+        asked_at = child.asked_at if child.asked_at is not None else now
+        # The very first look is worth a wait: a node isn't to begin without its devices.
+        wait = self._wait_seconds if self._has_read else self._deadline_seconds
+        patience = self._deadline_seconds if child.has_answered else self._start_seconds
+        deadline = asked_at + patience
+        try:
+            answer = child.answer(min(now + wait, deadline), self._boot_seconds)
+        finally:
+            self._events += child.take_events()
+        if answer is None and self._boot_seconds() >= deadline:
+            raise NoAnswerError("NVML doesn't answer: its reading missed the deadline")
+        return answer
+
+    def _running_child(self, now: float) -> NvidiaChild:
+        if self._child is not None and self._is_worn(self._child, now):
+            self._events += self._child.leave()
+            self._stuck.add(self._child, now)
+            self._child = None
         if self._child is not None:
             return self._child
-        self._stuck = [child for child in self._stuck if child.poll() is None]
-        if len(self._stuck) >= PROCESSES_MAX:
-            raise _NoAnswerError("NVML hangs: its processes can't even be killed")
-        if self._boot_seconds() < self._start_due:
-            raise _NoAnswerError("NVML didn't answer; it's tried again later")
-        command = [sys.executable, "-P", "-m", "telemetry.probes.nvidia_process"]
-        if self._library is not None:
-            command += ["--library", str(self._library)]
-        self._child = subprocess.Popen(  # noqa: S603  our own module, no word from outside
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+        if self._stuck.is_full:
+            raise NoAnswerError("NVML hangs: its processes can't even be killed")
+        if now < self._start_due:
+            raise NoAnswerError("NVML didn't answer; it's tried again later")
+        self._child = NvidiaChild(library=self._library, known=self._last.devices)
+        self._recycle_due = now + RECYCLE_SECONDS
+        self._memory_due = now + _MEMORY_CHECK_SECONDS
         return self._child
+
+    def _is_worn(self, child: NvidiaChild, now: float) -> bool:
+        """Whether a child that is well should make room for a fresh one."""
+        if child.asked_at is not None:
+            return False
+        if now >= self._recycle_due:
+            return True
+        if now < self._memory_due:
+            return False
+        self._memory_due = now + _MEMORY_CHECK_SECONDS
+        return child.memory_bytes() > self._recycle_bytes
 
     def _give_up_on_child(self) -> None:
         child, self._child = self._child, None
         if child is None:
             return
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        with suppress(
-            subprocess.TimeoutExpired
-        ):  # it dies at once, unless it is stuck in the driver
-            child.wait(timeout=1)
-        self._stuck.append(child)
-        pause = min(BACKOFF_MAX_SECONDS, 2.0**self._misses)
-        self._start_due = self._boot_seconds() + pause
+        now = self._boot_seconds()
+        self._events += child.leave()
+        self._stuck.add(child, now)
+        self._start_due = now + min(BACKOFF_MAX_SECONDS, 2.0**self._misses)
 
     def _stale(self, message: str) -> DeviceReading:
         devices = self._last.devices
@@ -124,54 +163,23 @@ class NvidiaProcess:
             devices = tuple(replace(device, healthy=False, fault=message) for device in devices)
         return replace(self._last, devices=devices, samples=(), message=message)
 
+    # Silence is an event once it lasts.
 
-class _NoAnswerError(Exception):
-    """The child gave no reading in time."""
+    def _note_silence(self) -> None:
+        since = self._silent_since
+        if since is None or self._is_unresponsive:
+            return
+        silent_seconds = self._boot_seconds() - since
+        if silent_seconds >= UNRESPONSIVE_SECONDS:
+            self._is_unresponsive = True
+            self._tell(DeviceEventKind.UNRESPONSIVE, f"no answer for {silent_seconds:.0f} s")
 
+    def _hear(self) -> None:
+        self._silent_since = None
+        if self._is_unresponsive:
+            self._is_unresponsive = False
+            self._tell(DeviceEventKind.RECOVERED, "NVML answers again")
 
-def _read_line(fd: int, deadline: float, boot_seconds: Callable[[], float]) -> bytes:
-    parts: list[bytes] = []
-    while not (parts and parts[-1].endswith(b"\n")):
-        left = deadline - boot_seconds()
-        readable, _, _ = select.select([fd], [], [], max(0.0, left))
-        if not readable:
-            raise _NoAnswerError("NVML doesn't answer: its reading missed the deadline")
-        part = os.read(fd, 1 << 16)
-        if not part:
-            raise _NoAnswerError("the NVML process ended")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def reading_from_json(form: dict[str, Any]) -> DeviceReading:
-    """The inverse of ``dataclasses.asdict`` through JSON."""
-    samples = []
-    for sample in form.pop("samples"):
-        processes = sample.pop("processes")
-        if processes is not None:
-            processes = tuple(DeviceProcess(**process) for process in processes)
-        samples.append(DeviceSample(**sample, processes=processes))
-    devices = tuple(DeviceInventory(**device) for device in form.pop("devices"))
-    return DeviceReading(**form, devices=devices, samples=tuple(samples))
-
-
-def main() -> None:
-    """The child: one line of JSON for each line on stdin, until stdin ends with the agent."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--library", help="load this file in place of libnvidia-ml.so.1")
-    arguments = parser.parse_args()
-    # The answers keep the pipe to themselves: whatever the library prints goes to stderr.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    if arguments.library:
-        # glibc matches the soname of what is loaded already, so pynvml's own load by name finds
-        # this one.
-        ctypes.CDLL(arguments.library, mode=ctypes.RTLD_GLOBAL)
-    probe = NvidiaProbe()
-    for _ in sys.stdin:
-        answers.write(json.dumps(asdict(probe.read())) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+    def _tell(self, kind: DeviceEventKind, message: str) -> None:
+        at_ms = int(self._wall_seconds() * 1000)
+        self._events.append(DeviceEvent(at_ms=at_ms, kind=kind, message=message))

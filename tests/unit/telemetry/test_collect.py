@@ -9,7 +9,8 @@ from telemetry.collect import Collector, Patient, make_collector
 from telemetry.probes.base import DeviceReading
 from telemetry.probes.host import HostReader
 from telemetry.probes.simulated import SimulatedGroup, SimulatedProbe, parse_groups
-from telemetry.samples import HostInventory, HostSample
+from telemetry.samples import DeviceEventKind, HostInventory, HostSample
+from tests.nvml.build import NVLINK_BOX, write_script
 
 
 class HangingHost:
@@ -109,6 +110,21 @@ def test_failing_devices_are_unknown_and_the_host_goes_on(tmp_path: Path) -> Non
     assert collection.host is not None
     assert collection.devices == ()
     assert collection.faults == ("devices: driver on fire",)
+
+
+def test_events_of_devices_come_with_the_round(
+    nvml_library: Path, script: Path, tmp_path: Path
+) -> None:
+    write_script(script, *NVLINK_BOX)
+    collector = make_collector(node="n1", disk=tmp_path, nvml_library=nvml_library)
+    try:
+        assert collector.collect().events == ()
+        write_script(script, *NVLINK_BOX, "fail 1 * 15")
+        collection = collector.collect()
+    finally:
+        collector.close()
+    assert [(e.kind, e.uuid) for e in collection.events] == [(DeviceEventKind.LOST, "GPU-b")]
+    assert [d.healthy for d in collection.inventory.devices] == [True, False]
 
 
 def test_nvml_can_be_switched_off(tmp_path: Path) -> None:
