@@ -72,7 +72,9 @@ class OwnGroups:
     def __init__(self, root: Path) -> None:
         self._v2 = _own_folders(root, V2)
         self._v1_cpu = _own_folders(root, "cpu")
-        self._v1_cpu_times = _own_folders(root, "cpuacct")
+        # The root group's time is that of the machine, whatever another tree's quota is.
+        own = group_of(root, "self", "cpuacct")
+        self._v1_cpu_times = _own_folders(root, "cpuacct") if own and own.name else []
         self._v1_memory = _own_folders(root, "memory")
 
     def cpu_limit(self) -> Limit | None:

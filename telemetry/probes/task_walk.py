@@ -104,12 +104,12 @@ class TaskWalk:
         }
         return WalkUse(
             cpu_seconds=ticks / procfs.CLOCK_TICKS,
-            memory_bytes=self.memory_bytes(processes),
+            memory_bytes=self._memory_bytes(processes),
             read_bytes=self._reads.update(reads) if disk_bytes else None,
             written_bytes=self._writes.update(writes) if disk_bytes else None,
         )
 
-    def memory_bytes(self, processes: Mapping[int, Process]) -> int:
+    def _memory_bytes(self, processes: Mapping[int, Process]) -> int:
         """Resident pages, less what is counted twice: pages that processes share are in each one's
         sum. How much that is, the largest ones tell now and then.
         """

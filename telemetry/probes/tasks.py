@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from telemetry.probes.processes import Process, ProcessTrees, read_process
@@ -89,9 +89,12 @@ class TaskReader:
     def _by_group(self, name: str, task: _Task, folder: Path) -> TaskReading:
         use = self._groups.read(folder)
         memory_bytes = use.memory_bytes
-        if memory_bytes is None:
+        if memory_bytes is None or use.read_bytes is None:  # a controller that is switched off
             processes = {pid: found for pid in use.pids if (found := read_process(self._proc, pid))}
-            memory_bytes = task.walk.memory_bytes(processes)
+            walked = task.walk.read(processes)
+            memory_bytes = walked.memory_bytes if memory_bytes is None else memory_bytes
+            if use.read_bytes is None:
+                use = replace(use, read_bytes=walked.read_bytes, written_bytes=walked.written_bytes)
         return self._reading(name, task, use, memory_bytes, use.pids)
 
     def _by_walk(self, name: str, task: _Task, processes: Mapping[int, Process]) -> TaskReading:

@@ -99,6 +99,29 @@ def test_group_that_does_not_tell_its_time_leaves_the_machines(tmp_path: Path) -
     assert found.cpu_steal_seconds is not None
 
 
+@pytest.mark.parametrize(
+    ("group", "user_seconds"),
+    [
+        pytest.param("/docker/x", 7.0, id="its own group there counts"),
+        pytest.param("/", 120 / os.sysconf("SC_CLK_TCK"), id="of the root, it's the machine's"),
+    ],
+)
+def test_cpu_time_in_another_tree_than_the_quota(
+    tmp_path: Path, group: str, user_seconds: float
+) -> None:
+    apart = V1 | {
+        "proc/self/cgroup": f"2:cpu:/docker/x\n4:cpuacct:{group}\n",
+        "proc/self/mountinfo": V1_MOUNTS.replace("rw,cpu,cpuacct", "rw,cpu")
+        + "33 23 0:29 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct\n",
+        "sys/fs/cgroup/cpu/docker/x/cpuacct.stat": "",
+        f"sys/fs/cgroup/cpuacct{group}/cpuacct.stat": (
+            f"user {7 * os.sysconf('SC_CLK_TCK')}\nsystem 0\n"
+        ),
+    }
+    found = HostReader(disk=tmp_path, root=machine(tmp_path, LEAST | apart)).sample()
+    assert found.cpu_user_seconds == user_seconds
+
+
 def test_cpus_outside_the_affinity_mask_do_not_count(tmp_path: Path) -> None:
     own = min(os.sched_getaffinity(0))
     others = {"cpu": 900, f"cpu{own}": 100, "cpu998": 300, "cpu999": 500}

@@ -225,6 +225,7 @@ def stat(
     )
 
 
+IO = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: {}\nwrite_bytes: {}\n"
 GROUP = "sys/fs/cgroup/tasks/a"
 
 
@@ -263,13 +264,15 @@ def test_group_of_its_own_tells_what_a_task_uses(tmp_path: Path) -> None:
     assert (found.read_bytes, found.written_bytes) == (1050, 205), "a logical volume counts once"
 
 
-def test_group_without_controllers_leaves_memory_to_its_processes(tmp_path: Path) -> None:
+def test_group_without_controllers_leaves_the_rest_to_its_processes(tmp_path: Path) -> None:
     grouped(tmp_path)
+    machine(tmp_path, {"proc/12/io": IO.format(30, 40)})
     for name in ("memory.current", "memory.stat", "memory.events", "io.stat"):
         (tmp_path / GROUP / name).unlink()
     found = TaskReader(root=tmp_path).read({"a": 10})["a"].sample
     assert found.memory_mib == pytest.approx(3 * 256 * os.sysconf("SC_PAGE_SIZE") / MIB)
-    assert (found.oom_kills, found.read_bytes, found.cpu_seconds) == (None, None, 7.5)
+    assert (found.oom_kills, found.cpu_seconds) == (None, 7.5)
+    assert (found.read_bytes, found.written_bytes) == (30, 40)
 
 
 def by_processes(root: Path) -> bool:
@@ -353,12 +356,11 @@ def test_orphan_stays_with_its_task_and_its_time_too(tmp_path: Path) -> None:
 
 
 def test_process_that_hides_its_bytes_later_keeps_those_it_had(tmp_path: Path) -> None:
-    io = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: {}\nwrite_bytes: {}\n"
     root = machine(grouped(tmp_path), {"proc/10/cgroup": "0::/\n"})
-    machine(root, {"proc/10/io": io.format(10, 20), "proc/11/io": io.format(100, 200)})
+    machine(root, {"proc/10/io": IO.format(10, 20), "proc/11/io": IO.format(100, 200)})
     reader = TaskReader(root=root)
     assert reader.read({"a": 10})["a"].sample.read_bytes == 110
-    machine(root, {"proc/10/io": io.format(15, 25)})
+    machine(root, {"proc/10/io": IO.format(15, 25)})
     (root / "proc/11/io").unlink()
     found = reader.read({"a": 10})["a"].sample
     assert (found.read_bytes, found.written_bytes) == (115, 225)
