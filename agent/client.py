@@ -1,5 +1,6 @@
-"""The service, as an agent sees it: four routes, and two ways in which they fail."""
+"""The service, as an agent sees it: its routes, and two ways in which they fail."""
 
+import gzip
 import random
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,11 +12,14 @@ from pydantic import BaseModel, ValidationError
 from protocol.desired import DesiredSet
 from protocol.node import Registered, Registration
 from protocol.report import LogAck, LogChunk, Report, ReportAck
+from protocol.samples import SampleAck, SampleReport
 
 _REQUEST_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
 # What the service may take beyond the wait that was asked for.
 _WAIT_MARGIN_SECONDS = 15.0
+# Below this compression saves no packet.
+_COMPRESSED_FROM_BYTES = 4096
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 
@@ -57,6 +61,9 @@ class ServiceClient:
     async def report(self, form: Report) -> ReportAck:
         return await self._post("report", form, ReportAck)
 
+    async def samples(self, form: SampleReport) -> SampleAck:
+        return await self._post("samples", form, SampleAck, compressed=True)
+
     async def send_logs(self, form: LogChunk) -> LogAck:
         return await self._post("logs", form, LogAck)
 
@@ -72,9 +79,14 @@ class ServiceClient:
             return None
         return _parsed(response, DesiredSet)
 
-    async def _post(self, route: str, form: BaseModel, answer: type[_Answer]) -> _Answer:
+    async def _post(
+        self, route: str, form: BaseModel, answer: type[_Answer], *, compressed: bool = False
+    ) -> _Answer:
         body = form.model_dump_json(exclude_defaults=True).encode()
-        return _parsed(await self._send("POST", route, body=body), answer)
+        encoding = None
+        if compressed and len(body) > _COMPRESSED_FROM_BYTES:
+            body, encoding = gzip.compress(body, compresslevel=1), "gzip"
+        return _parsed(await self._send("POST", route, body=body, encoding=encoding), answer)
 
     async def _send(
         self,
@@ -82,10 +94,13 @@ class ServiceClient:
         route: str,
         *,
         body: bytes | None = None,
+        encoding: str | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float = _REQUEST_SECONDS,  # noqa: ASYNC109  the client's own, for one request
     ) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
         try:
             response = await self._http.request(
                 method,

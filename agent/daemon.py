@@ -1,7 +1,6 @@
 """The agent's loops: all its input and output, and no decision (see :mod:`agent.reconcile`)."""
 
 import asyncio
-import secrets
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 import structlog
 
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
+from agent.event_log import EventLog
 from agent.events import (
     Acknowledged,
     DesiredReceived,
@@ -30,14 +30,15 @@ from agent.events import (
     Ticked,
 )
 from agent.logs import LogShipper
+from agent.measuring import Measuring, RunningTask
 from agent.processes import boot_id
 from agent.reconcile import State
 from agent.runtime import Runtime
+from agent.shipping import SampleShipper
 from agent.spool import Spool
 from protocol import VERSION
 from protocol.node import Registered, Registration
 from protocol.report import AllocationState, Report, ReportAck
-from telemetry.collect import Collection, Collector
 from telemetry.samples import Inventory
 
 LONG_POLL_SECONDS = 25.0
@@ -46,6 +47,7 @@ _LOG_SECONDS = 0.5
 # How long a report with an exit waits for the last output: who sees a task fail should find why in
 # its log, but a service that takes no output must not keep the exit, or the lease, from being told.
 _LAST_OUTPUT_SECONDS = 5.0
+_WHOLE_DEVICE_MILLI = 1000
 _FAREWELL_SECONDS = 2 * _LAST_OUTPUT_SECONDS
 
 log = structlog.get_logger("stowplan.agent")
@@ -71,32 +73,34 @@ class Daemon:
         membership: Membership,
         spool: Spool,
         client: ServiceClient,
-        collector: Collector,
+        measuring: Measuring,
+        sample_shipper: SampleShipper,
+        events: EventLog,
         make_runtime: Callable[[Callable[[Event], None]], Runtime],
         now: Callable[[], Moment],
+        epoch: str,
         stop_tasks_on_exit: bool,
     ) -> None:
         self._membership = membership
         self._spool = spool
         self._client = client
-        self._collector = collector
+        self._measuring = measuring
+        self._sample_shipper = sample_shipper
+        self._events = events
         self._now = now
         self._stop_tasks_on_exit = stop_tasks_on_exit
         self._state = State()
         self._runtime = make_runtime(self._handle)
         self._shipper = LogShipper(spool=spool, client=client)
         self._boot_id = boot_id()
-        self._epoch = secrets.token_hex(8)
+        self._epoch = epoch
         self._seq = 0
         self._interval_seconds = 1.0
-        self._collection: Collection | None = None
-        self._inventory: Inventory | None = None
         self._known_inventory: Inventory | None = None
         """As the service has it."""
         self._report_due = asyncio.Event()
         self._registered = asyncio.Event()
         self._leave = asyncio.Event()
-        self._measured = asyncio.Event()
         self._told_to_leave = False
         self._forgetting: set[Key] = set()
 
@@ -115,6 +119,7 @@ class Daemon:
                 for loop in (
                     self._report_loop(),
                     self._desired_loop(),
+                    self._measuring.run(running=self._running_tasks, tell=self._report_due.set),
                     self._sample_loop(),
                     self._log_loop(),
                     self._tick_loop(),
@@ -130,7 +135,7 @@ class Daemon:
             await self._say_farewell()
         finally:
             self._runtime.close()
-            await asyncio.to_thread(self._collector.close)
+            await asyncio.to_thread(self._measuring.close)
             await self._client.close()
 
     def leave(self) -> None:
@@ -192,6 +197,18 @@ class Daemon:
             case ReportNow():
                 self._report_due.set()
 
+    def _running_tasks(self) -> list[RunningTask]:
+        return [
+            RunningTask(
+                allocation=key.id,
+                shim_pid=shim_pid,
+                devices=attempt.allocation.devices,
+                whole=attempt.allocation.gpu_milli >= _WHOLE_DEVICE_MILLI,
+            )
+            for key, attempt in self._state.attempts.items()
+            if (shim_pid := self._runtime.shim_pid(key)) is not None
+        ]
+
     # Loops.
 
     async def _report_loop(self) -> None:
@@ -228,20 +245,8 @@ class Daemon:
                 self._handle(DesiredReceived(at=self._now(), desired=desired))
 
     async def _sample_loop(self) -> None:
-        while True:
-            try:
-                collection = await asyncio.to_thread(self._collector.collect)
-            except (OSError, TimeoutError) as error:
-                log.warning("this host can't be measured", error=str(error))
-                await asyncio.sleep(self._interval_seconds)
-                continue
-            for fault in collection.faults:
-                log.warning("not measured", fault=fault)
-            self._collection, self._inventory = collection, collection.inventory
-            self._measured.set()
-            if self._known_inventory is not None and self._known_inventory != collection.inventory:
-                self._report_due.set()
-            await asyncio.sleep(self._interval_seconds)
+        await self._registered.wait()
+        await self._sample_shipper.run()
 
     async def _log_loop(self) -> None:
         await self._registered.wait()
@@ -270,8 +275,8 @@ class Daemon:
     # Speaking with the service.
 
     async def _register(self) -> None:
-        await self._measured.wait()
-        inventory = self._inventory
+        await self._measuring.measured.wait()
+        inventory = self._measuring.inventory
         if inventory is None:
             raise UnreachableError("this node has not been measured yet")
         form = Registration(
@@ -317,8 +322,7 @@ class Daemon:
             if report.state is AllocationState.EXITED
         )
         await self._ship_last_output(exits)
-        collection, self._collection = self._collection, None
-        inventory = self._inventory
+        inventory = self._measuring.inventory
         self._seq += 1
         sent_at = self._now()
         form = Report(
@@ -330,11 +334,13 @@ class Daemon:
             sent_at_ms=sent_at.wall_ms,
             allocations=reports,
             inventory=inventory if inventory != self._known_inventory else None,
-            host=collection.host if collection else None,
-            devices=collection.devices if collection else (),
+            event_log=self._events.name,
+            events=self._events.unsettled(),
         )
         ack = await self._client.report(form)
         self._known_inventory = inventory
+        if self._events.settle(ack.events_settled) and self._events.unsettled():
+            self._report_due.set()  # more than one report takes
         self._acknowledged(ack, exits, sent_at)
 
     async def _ship_last_output(self, exits: tuple[Key, ...]) -> None:

@@ -30,8 +30,9 @@ class _Watched:
     """A shim that is alive, or was a moment ago."""
 
     pidfd: int
-    child_pid: int | None = None
-    """Its pid when it is our child, to be reaped; None for one of an earlier run of the agent."""
+    pid: int
+    is_child: bool
+    """To be reaped by us; one of an earlier run of the agent isn't."""
     words: int | None = None
     """The pipe on which it tells that the program runs."""
     kills: int = field(default=0)
@@ -90,10 +91,10 @@ class Runtime:
         state = AllocationState.EXITED
         if self._spool.exit(key) is None:
             pidfd = open_pidfd(running.shim) if running else None
-            if pidfd is None:
+            if running is None or pidfd is None:
                 await self._bury(key)
             else:
-                self._watch(key, _Watched(pidfd=pidfd))
+                self._watch(key, _Watched(pidfd=pidfd, pid=running.shim.pid, is_child=False))
                 stopping = self._spool.stop_order(key) is not None
                 state = AllocationState.STOPPING if stopping else AllocationState.RUNNING
         return Found(
@@ -174,6 +175,11 @@ class Runtime:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)
 
+    def shim_pid(self, key: Key) -> int | None:
+        """The process above all others of an attempt, while it is alive."""
+        watched = self._watched.get(key)
+        return watched.pid if watched else None
+
     def forget(self, key: Key) -> None:
         self._release_port(key)
         self._spool.forget(key)
@@ -207,7 +213,7 @@ class Runtime:
             raise
         finally:
             os.close(words_writer)
-        return _Watched(pidfd=os.pidfd_open(pid), child_pid=pid, words=words)
+        return _Watched(pidfd=os.pidfd_open(pid), pid=pid, is_child=True, words=words)
 
     def _watch(self, key: Key, watched: _Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -242,9 +248,9 @@ class Runtime:
             self._shim_spoke(key)  # a short program: both were there to be read at once
         self._unwatch(key)
         exit_code = 0
-        if watched.child_pid is not None:
+        if watched.is_child:
             with suppress(ChildProcessError):
-                exit_code = os.waitstatus_to_exitcode(os.waitpid(watched.child_pid, 0)[1])
+                exit_code = os.waitstatus_to_exitcode(os.waitpid(watched.pid, 0)[1])
         if exit_code == shim.LOCKED_EXIT_CODE:
             reason = "an earlier attempt still runs on this node"
             at_ms = self._now().wall_ms

@@ -55,6 +55,12 @@ class AgentSettings(BaseSettings):
     nvml: bool = True
     nvml_library: Path | None = None
     """Load this file in place of libnvidia-ml.so.1; tasks never see it."""
+    sample_interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """Between two looks at the machine."""
+    first_window_seconds: Annotated[float, Field(ge=1, le=300)] = 5.0
+    """How much time a row stands for until the service has said so."""
+    sample_spool_mib: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Room for measurements that the service hasn't taken; beyond it the oldest are given up."""
     task_path: str = Field(default_factory=_task_path)
     """PATH of the tasks."""
     stop_tasks_on_exit: bool = False

@@ -3,21 +3,30 @@
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 from urllib.parse import urlsplit
 
 import structlog
 
 from agent.client import RefusedError, ServiceClient
-from agent.clock import now
+from agent.clock import Clock
 from agent.daemon import Daemon, Membership, watch_signals
 from agent.environment import make_base
+from agent.event_log import EventLog
+from agent.measuring import Measuring
 from agent.ports import PortLeases
 from agent.runtime import Runtime
+from agent.sample_spool import SampleSpool
 from agent.settings import AgentSettings
+from agent.shipping import SampleShipper
 from agent.spool import Spool, StateDirBusyError
-from telemetry.collect import make_collector
+from agent.windows import Window
+from telemetry.collect import Collector, make_collector
+from telemetry.probes.tasks import TaskReader
 
 log = structlog.get_logger("stowplan.agent")
 
@@ -50,6 +59,9 @@ async def _serve(settings: AgentSettings, spool: Spool) -> int:
     except NoTokenError as error:
         log.error("no token", hint=str(error))  # noqa: TRY400  as above
         return EXIT_SETTINGS
+    except OSError as error:
+        log.error("can't use the state directory", error=str(error))  # noqa: TRY400  as above
+        return EXIT_SETTINGS
     watch_signals(daemon)
     log.info("agent", node=settings.name, server=settings.server, state=str(spool.root))
     try:
@@ -66,6 +78,7 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
 
     Raises:
         NoTokenError: neither a token of its own nor one to join with.
+        OSError: what an earlier run left can't be read.
     """
     join_token = settings.join_token.get_secret_value() if settings.join_token else None
     token = spool.token() or join_token
@@ -80,6 +93,14 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
         inherited=os.environ,
         nvml_library=settings.nvml_library,
     )
+    clock, epoch = Clock(), secrets.token_hex(8)
+    client = ServiceClient(settings.server, token=token)
+    events = EventLog(spool.root / "events.log")
+    window = Window(epoch=epoch, seconds=settings.first_window_seconds)
+    samples = SampleSpool(spool.root / "samples", most_bytes=settings.sample_spool_mib << 20)
+    shipper = SampleShipper(
+        node=settings.name, spool=samples, window=window, client=client, now=clock.now
+    )
     return Daemon(
         membership=Membership(
             node=settings.name,
@@ -89,19 +110,36 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
             join_token=join_token,
         ),
         spool=spool,
-        client=ServiceClient(settings.server, token=token),
-        collector=make_collector(
-            node=settings.name,
-            disk=spool.root,
-            simulated_devices=settings.simulated_devices,
-            nvml=settings.nvml,
-            nvml_library=settings.nvml_library,
+        client=client,
+        measuring=Measuring(
+            collector=_collector(settings, spool, clock),
+            tasks=TaskReader(wall_seconds=clock.wall_seconds),
+            clock=clock,
+            interval_seconds=settings.sample_interval_seconds,
+            window=window,
+            spool=samples,
+            shipper=shipper,
+            events=events,
         ),
+        sample_shipper=shipper,
+        events=events,
         make_runtime=lambda emit: Runtime(
-            spool=spool, ports=PortLeases(), base=base, emit=emit, now=now
+            spool=spool, ports=PortLeases(), base=base, emit=emit, now=clock.now
         ),
-        now=now,
+        now=clock.now,
+        epoch=epoch,
         stop_tasks_on_exit=settings.stop_tasks_on_exit,
+    )
+
+
+def _collector(settings: AgentSettings, spool: Spool, clock: Clock) -> Collector:
+    return make_collector(
+        node=settings.name,
+        disk=spool.root,
+        simulated_devices=settings.simulated_devices,
+        nvml=settings.nvml,
+        nvml_library=settings.nvml_library,
+        wall_seconds=clock.wall_seconds,
     )
 
 
@@ -120,6 +158,18 @@ def local_address(server: str) -> str:
         return socket.gethostname()
 
 
+class _Stderr:
+    """Standard error, as far as it takes anything: a log on a full disk must not end the agent."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
 def set_up_logging() -> None:
     """structlog to stderr: for people on a terminal, JSON lines otherwise."""
     on_terminal = sys.stderr.isatty()
@@ -136,5 +186,5 @@ def set_up_logging() -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
     )

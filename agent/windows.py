@@ -21,8 +21,6 @@ from telemetry import columns
 from telemetry.columns import Column, folded
 from telemetry.samples import DeviceSample, HostSample, TaskSample
 
-FIRST_WINDOW_SECONDS = 5.0
-"""Until the service has said how much time one row is to stand for."""
 _SECONDS_MIN, _SECONDS_MAX = 1.0, 300.0
 # Looks come a little early or late. One that is this share of a window early closes it: otherwise
 # windows would have one look too many and one too few by turns.
@@ -46,7 +44,7 @@ class Window:
     A batch is numbered within the run of the agent that ``epoch`` names.
     """
 
-    def __init__(self, *, epoch: str, seconds: float = FIRST_WINDOW_SECONDS) -> None:
+    def __init__(self, *, epoch: str, seconds: float) -> None:
         self._epoch = epoch
         self._seq = 0
         self._seconds = seconds

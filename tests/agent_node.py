@@ -34,6 +34,8 @@ class Node:
             "join_token": JOIN_TOKEN,
             "state_dir": str(self.state),
             "nvml": False,
+            "sample_interval_seconds": 0.2,
+            "first_window_seconds": 1.0,
             **settings,
         }
         with self.log.open("ab") as log:

@@ -3,8 +3,10 @@ it answers at all. It plans nothing and keeps no database; what it hears it keep
 see.
 """
 
+import gzip
 import json
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +25,14 @@ from protocol.report import (
     Report,
     ReportAck,
 )
+from protocol.samples import SampleAck, SampleBatch, SampleReport
+from telemetry.samples import DeviceEvent
 from tests.waiting import DEADLINE_SECONDS
 
 JOIN_TOKEN = "join-token-of-the-tests"
 NODE_TOKEN = "node-token-of-the-tests"
+LOSE_ANSWER = 0
+"""In place of a status: do as asked, and close the connection without a word."""
 
 
 class AgentService:
@@ -47,6 +53,30 @@ class AgentService:
         self.exits: dict[tuple[str, int], list[Exit]] = {}
         self.output: dict[tuple[str, int], bytes] = {}
         self.url = ""
+        self.settles_events = True
+        self.events: dict[tuple[str, int], DeviceEvent] = {}
+        self.event_reports = 0
+        """Reports with events in them."""
+        self.reports_away = False
+        """Answers 503 to reports, and nothing else."""
+        self.sample_statuses: deque[int | None] = deque()
+        """What the next reports of samples are answered, one each. None: they're taken, as all are
+        after those."""
+        self.samples_away = False
+        self.samples_open = threading.Event()
+        """Cleared: reports of samples aren't answered until it is set again."""
+        self.samples_open.set()
+        self.sample_interval_seconds = 1.0
+        self.backlog_batches = 8
+        self.most_batches = 256
+        """In one report; 413 beyond it."""
+        self.bad_batches: set[int] = set()
+        """By their seq: 422 for a report with one of them."""
+        self.sample_reports: list[SampleReport] = []
+        """As they were stored."""
+        self.sample_encodings: list[str | None] = []
+        self.batches: dict[tuple[str, int], SampleBatch] = {}
+        self.duplicates = 0
 
     def desire(self, *allocations: DesiredAllocation) -> None:
         with self.changed:
@@ -105,13 +135,41 @@ class AgentService:
         if self.settles and any(d.id in {e.id for e in exited} for d in self.desired):
             self.desired = tuple(d for d in self.desired if d.id not in {e.id for e in exited})
             self.revision += 1
+        for one in form.events:
+            self.events[form.event_log, one.seq] = one.event
+        self.event_reports += bool(form.events)
         return ReportAck(
             seq=form.seq,
+            events_settled=max((e.seq for e in form.events), default=0)
+            if self.settles_events
+            else 0,
             lease_seconds=self.lease_seconds,
             report_interval_seconds=0.2,
             revision=self.revision,
             settled=tuple(one.id for one in exited) if self.settles else (),
         )
+
+    def samples(self, form: SampleReport) -> SampleAck:
+        fresh = {(b.epoch, b.seq): b for b in form.batches if (b.epoch, b.seq) not in self.batches}
+        self.duplicates += len(form.batches) - len(fresh)
+        self.batches.update(fresh)
+        self.sample_reports.append(form)
+        return SampleAck(
+            rows=sum(rows(batch) for batch in fresh.values()),
+            duplicates=len(form.batches) - len(fresh),
+            interval_seconds=self.sample_interval_seconds,
+            backlog_batches=self.backlog_batches,
+        )
+
+    def sample_fault(self, form: SampleReport) -> int | None:
+        """The status of a refusal; None for a report that is taken."""
+        if self.samples_away:
+            return 503
+        if self.sample_statuses:
+            return self.sample_statuses.popleft()
+        if len(form.batches) > self.most_batches:
+            return 413
+        return 422 if self.bad_batches & {batch.seq for batch in form.batches} else None
 
     def logs(self, form: LogChunk) -> LogAck:
         key = (form.allocation, form.generation)
@@ -128,6 +186,11 @@ class AgentService:
         return DesiredSet(node="n1", revision=self.revision, allocations=self.desired)
 
 
+def rows(batch: SampleBatch) -> int:
+    parts = (batch.host, batch.devices, batch.tasks)
+    return sum(len(part.taken_at_ms) for part in parts if part is not None)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     service: AgentService
@@ -135,18 +198,40 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         service, token = self.service, self.headers["Authorization"].removeprefix("Bearer ")
+        path = urlsplit(self.path).path
+        if path == "/agent/v1/samples":
+            service.samples_open.wait(DEADLINE_SECONDS)
         with service.changed:
             if self._refused(token):
                 return
-            match urlsplit(self.path).path:
+            match path:
                 case "/agent/v1/register":
                     answer = service.register(token, Registration.model_validate_json(body))
+                    self._answer(200, answer.model_dump_json())
+                case "/agent/v1/report" if service.reports_away:
+                    self._answer(503, json.dumps({"detail": "away"}))
                 case "/agent/v1/report":
                     answer = service.report(Report.model_validate_json(body))
+                    self._answer(200, answer.model_dump_json())
+                case "/agent/v1/samples":
+                    self._take_samples(body)
                 case _:
                     answer = service.logs(LogChunk.model_validate_json(body))
-            self._answer(200, answer.model_dump_json())
+                    self._answer(200, answer.model_dump_json())
             service.changed.notify_all()
+
+    def _take_samples(self, body: bytes) -> None:
+        encoding = self.headers["Content-Encoding"]
+        self.service.sample_encodings.append(encoding)
+        form = SampleReport.model_validate_json(gzip.decompress(body) if encoding else body)
+        match self.service.sample_fault(form):
+            case None:
+                self._answer(200, self.service.samples(form).model_dump_json())
+            case 0:  # LOSE_ANSWER
+                self.service.samples(form)
+                self.close_connection = True
+            case status:
+                self._answer(status, json.dumps({"detail": "as the test says"}))
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
@@ -178,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
+        if status == 429:
+            self.send_header("Retry-After", "3")
         self.end_headers()
         self.wfile.write(body)
 

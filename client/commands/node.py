@@ -97,6 +97,15 @@ def agent(
     simulated_devices: Simulated = None,
     nvml_library: NvmlLibrary = None,
     no_nvml: NoNvml = False,
+    sample_interval: Annotated[
+        float | None,
+        typer.Option(
+            "--sample-interval",
+            metavar="SECONDS",
+            envvar="STOWPLAN_AGENT_SAMPLE_INTERVAL_SECONDS",
+            help="Between two looks at the machine. Default: 1.",
+        ),
+    ] = None,
     stop_tasks_on_exit: Annotated[
         bool,
         typer.Option(
@@ -123,6 +132,7 @@ def agent(
         "simulated_devices": simulated_devices,
         "nvml_library": nvml_library,
         "nvml": False if no_nvml else None,
+        "sample_interval_seconds": sample_interval,
         "stop_tasks_on_exit": stop_tasks_on_exit or None,
     }
     try:

@@ -1,0 +1,156 @@
+"""Looks at the host, the devices and the tasks, over and over: rows for the spool, events for the
+log, and the inventory for whoever reports it.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from agent.attribution import TaskUse, attributed
+from agent.clock import Clock
+from agent.event_log import EventLog
+from agent.processes import parent
+from agent.sample_spool import SampleSpool
+from agent.shipping import SampleShipper
+from agent.windows import Look, Window
+from telemetry.collect import Collection, Collector
+from telemetry.probes.tasks import TaskReader
+from telemetry.samples import DeviceEvent, Inventory
+
+log = structlog.get_logger("stowplan.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTask:
+    """An allocation that runs here: its shim, and what it holds."""
+
+    allocation: str
+    shim_pid: int
+    devices: tuple[str, ...]
+    whole: bool
+
+
+class Measuring:
+    """Measures every ``interval_seconds``. To be used on the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        collector: Collector,
+        tasks: TaskReader,
+        clock: Clock,
+        interval_seconds: float,
+        window: Window,
+        spool: SampleSpool,
+        shipper: SampleShipper,
+        events: EventLog,
+    ) -> None:
+        self.inventory: Inventory | None = None
+        """As it was last seen."""
+        self.measured = asyncio.Event()
+        """Set when there is an inventory."""
+        self._collector = collector
+        self._tasks = tasks
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._window = window
+        self._spool = spool
+        self._shipper = shipper
+        self._events = events
+        self._fresh_events: deque[DeviceEvent] = deque()
+        """Told once by the probe: a look that is broken off must not lose them."""
+        self._faults: tuple[str, ...] = ()
+        self._log_works = True
+
+    async def run(
+        self, *, running: Callable[[], Sequence[RunningTask]], tell: Callable[[], None]
+    ) -> None:
+        """Measure for ever. ``tell`` is called when the inventory has changed or a device has
+        something to tell: the service should know soon.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            try:
+                collection, look = await asyncio.to_thread(self._look, running())
+            except (OSError, TimeoutError) as error:
+                self._say_faults((f"host: {error}",))
+            else:
+                self._take_in(collection, look, tell)
+            # From when it was due, not from when it was done: the spacing stays even.
+            due = max(due + self._interval_seconds, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    def close(self) -> None:
+        """Leave what isn't sent to the next run of the agent. Blocks for as long as the probes
+        take.
+        """
+        self._spool.close()
+        self._collector.close()
+        self._keep_events(lambda: None)
+
+    def _look(self, running: Sequence[RunningTask]) -> tuple[Collection, Look]:
+        """One round, on a thread of its own: any of this may block for seconds."""
+        collection = self._collector.collect()
+        self._fresh_events.extend(collection.events)
+        try:
+            readings = self._tasks.read({task.allocation: task.shim_pid for task in running})
+        except Exception as error:  # noqa: BLE001  as of any probe: the others' data counts
+            readings = {}
+            collection = replace(collection, faults=(*collection.faults, f"tasks: {error}"))
+        uses = [
+            TaskUse(
+                sample=readings[task.allocation].sample,
+                pids=readings[task.allocation].pids,
+                devices=task.devices,
+                whole=task.whole,
+            )
+            for task in running
+            if task.allocation in readings
+        ]
+        devices, samples = attributed(
+            collection.devices, uses, agent_pid=os.getpid(), parent_of=parent
+        )
+        look = Look(at=self._clock.now(), host=collection.host, devices=devices, tasks=samples)
+        return collection, look
+
+    def _take_in(self, collection: Collection, look: Look, tell: Callable[[], None]) -> None:
+        self._say_faults(collection.faults)
+        self._keep_events(tell)
+        if self.inventory != collection.inventory:
+            self.inventory = collection.inventory
+            self.measured.set()
+            tell()
+        if look.host is not None:
+            self._shipper.add_host(look.host)
+        batch = self._window.add(look)
+        if batch is not None:
+            self._spool.add(batch)
+            self._shipper.wake()
+
+    def _keep_events(self, tell: Callable[[], None]) -> None:
+        while self._fresh_events:
+            event = self._fresh_events.popleft()
+            log.warning(
+                "device event", kind=event.kind, device=event.uuid, code=event.code, at=event.at_ms
+            )
+            self._events.add([event])
+        try:
+            if self._events.sync():
+                tell()
+            self._log_works = True
+        except OSError as error:
+            if self._log_works:
+                log.warning("device events can't be kept on disk yet", error=str(error))
+            self._log_works = False
+
+    def _say_faults(self, faults: tuple[str, ...]) -> None:
+        """Each once, not once a second."""
+        for fault in faults:
+            if fault not in self._faults:
+                log.warning("not measured", fault=fault)
+        self._faults = faults
