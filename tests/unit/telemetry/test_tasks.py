@@ -159,6 +159,8 @@ def test_cpu_time_of_a_child_that_ended_stays_counted(
     )
     after = cpu_seconds(reader, tree)
     assert before <= after < before + 0.3, "neither lost nor counted twice"
+    tree.tell("work 0.5")
+    wait_for(lambda: cpu_seconds(reader, tree) > before + 0.45, "more work to come on top of it")
 
 
 def test_child_of_which_no_look_was_had_is_counted_by_its_parent(
