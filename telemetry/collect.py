@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -78,6 +78,7 @@ class Collector:
         self, *, host: HostProbe, devices: DeviceProbe, deadline_seconds: float = 5.0
     ) -> None:
         self._devices = devices
+        self._reading = DeviceReading()
         self._host_inventory: HostInventory | None = None
         self._inventory = Patient(host.inventory, deadline_seconds=deadline_seconds)
         self._sample = Patient(host.sample, deadline_seconds=deadline_seconds)
@@ -98,10 +99,12 @@ class Collector:
             sample = None
             faults.append(f"host: {error}")
         try:
-            reading = self._devices.read()
+            self._reading = reading = self._devices.read()
         except Exception as error:  # noqa: BLE001  as above
-            reading = DeviceReading(message=f"devices: {error}")
-            faults.append(f"devices: {error}")
+            # Devices don't vanish because nobody could look at them.
+            message = f"devices: {error}"
+            reading = replace(self._reading, samples=(), events=(), message=message)
+            faults.append(message)
         return Collection(
             inventory=_inventory(self._host_inventory, reading),
             host=sample,

@@ -26,7 +26,11 @@ class NvidiaChild:
     """One running child. Nothing here waits longer than it's told to."""
 
     def __init__(self, *, library: Path | None, known: Sequence[DeviceInventory]) -> None:
-        """Start it; ``known`` are the devices that were there before."""
+        """Start it; ``known`` are the devices that were there before.
+
+        Raises:
+            OSError: the system has no room for another process.
+        """
         command = [sys.executable, "-P", "-m", "telemetry.probes.nvidia"]
         if library is not None:
             command += ["--library", str(library)]
@@ -43,8 +47,7 @@ class NvidiaChild:
         self._requests, self._answers = self.process.stdin, self.process.stdout
         self._readable = select.poll()  # select() can't do more than 1024 open files
         self._readable.register(self._answers, select.POLLIN)
-        if known:
-            self._write(write_known(known))
+        self._unsaid = write_known(known) if known else b""
 
     @property
     def pid(self) -> int:
@@ -64,7 +67,12 @@ class NvidiaChild:
             NoAnswerError: the child has ended.
         """
         self.asked_at = now
-        self._write(write_request(now))
+        line, self._unsaid = self._unsaid + write_request(now), b""
+        try:
+            self._requests.write(line)
+            self._requests.flush()
+        except OSError:
+            raise NoAnswerError("the NVML process ended") from None
 
     def answer(self, until: float, boot_seconds: Callable[[], float]) -> ReadingLine | None:
         """The reading that was asked for; None when it isn't there by ``until``.
@@ -113,13 +121,6 @@ class NvidiaChild:
             return read_answer(line)
         except (ValueError, KeyError, TypeError):
             raise NoAnswerError("the NVML process wrote something else than a reading") from None
-
-    def _write(self, line: bytes) -> None:
-        try:
-            self._requests.write(line)
-            self._requests.flush()
-        except OSError:
-            raise NoAnswerError("the NVML process ended") from None
 
 
 class StuckChildren:

@@ -31,6 +31,10 @@ RECYCLE_BYTES = 256 << 20
 _MEMORY_CHECK_SECONDS = 60.0
 
 
+class _PausedError(NoAnswerError):
+    """Nobody was asked."""
+
+
 class NvidiaProcess:
     """A :class:`telemetry.probes.base.DeviceProbe` whose NVML lives in a child process."""
 
@@ -76,6 +80,8 @@ class NvidiaProcess:
             self._silent_since = now
         try:
             answer = self._ask(now)
+        except _PausedError as error:
+            reading = self._stale(str(error))
         except NoAnswerError as error:
             self._misses += 1
             self._give_up_on_child()
@@ -131,8 +137,11 @@ class NvidiaProcess:
         if self._stuck.is_full:
             raise NoAnswerError("NVML hangs: its processes can't even be killed")
         if now < self._start_due:
-            raise NoAnswerError("NVML didn't answer; it's tried again later")
-        self._child = NvidiaChild(library=self._library, known=self._last.devices)
+            raise _PausedError("NVML didn't answer; it's tried again later")
+        try:
+            self._child = NvidiaChild(library=self._library, known=self._last.devices)
+        except OSError as error:
+            raise NoAnswerError(f"the NVML process can't be started: {error}") from None
         self._recycle_due = now + RECYCLE_SECONDS
         self._memory_due = now + _MEMORY_CHECK_SECONDS
         return self._child

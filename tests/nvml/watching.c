@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_MS = 10 };
+enum { POLL_MS = 100 };
 
 typedef struct { unsigned registered; } EventSet;
 typedef struct { Handle device; unsigned long long type, data; unsigned gi, ci; } EventData;

@@ -38,6 +38,15 @@ class BrokenDevices:
         return
 
 
+class BreakingDevices(BrokenDevices):
+    """Well at first."""
+
+    breaks = False
+
+    def read(self) -> DeviceReading:
+        return super().read() if self.breaks else simulated().read()
+
+
 def simulated() -> SimulatedProbe:
     return SimulatedProbe(node="n1", groups=parse_groups("2xA100:40960"))
 
@@ -110,6 +119,16 @@ def test_failing_devices_are_unknown_and_the_host_goes_on(tmp_path: Path) -> Non
     assert collection.host is not None
     assert collection.devices == ()
     assert collection.faults == ("devices: driver on fire",)
+
+
+def test_devices_stay_in_the_inventory_when_their_probe_fails(tmp_path: Path) -> None:
+    devices = BreakingDevices()
+    collector = Collector(host=HostReader(disk=tmp_path), devices=devices)
+    known = collector.collect().inventory.devices
+    devices.breaks = True
+    collection = collector.collect()
+    assert collection.inventory.devices == known != ()
+    assert (collection.devices, collection.faults) == ((), ("devices: driver on fire",))
 
 
 def test_events_of_devices_come_with_the_round(

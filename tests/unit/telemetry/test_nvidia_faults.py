@@ -191,6 +191,19 @@ def test_a_hanging_driver_leaves_its_gpus_without_samples_and_then_unhealthy(
     assert len(recovered.samples) == 2
 
 
+def test_a_pause_between_two_tries_is_no_missed_deadline(
+    probe: NvidiaProcess, script: Path, clock: Clock
+) -> None:
+    write_script(script, *NVLINK_BOX)
+    probe.read()
+    write_script(script, *NVLINK_BOX, "exit 0 nvmlDeviceGetPowerUsage")
+    for _ in range(MISSES_UNTIL_UNHEALTHY + 1):
+        reading = probe.read()
+    assert reading.message == "NVML didn't answer; it's tried again later"
+    assert health(reading) == {"GPU-a": True, "GPU-b": True}
+    assert reading.samples == ()
+
+
 def test_a_long_silence_is_one_event_and_its_end_another(
     nvml_library: Path, script: Path, clock: Clock
 ) -> None:
