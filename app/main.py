@@ -34,6 +34,7 @@ from app.nodes import routes as nodes
 from app.planning import routes as planning
 from app.planning.child import SolverPool
 from app.planning.service import Planner
+from app.quarantine import routes as quarantine
 from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Signals
@@ -83,6 +84,7 @@ def create_app(
         planning.router,
         metrics.router,
         events.router,
+        quarantine.router,
         nodes.agent_router,
         tasks.agent_router,
         leases.router,

@@ -9,11 +9,19 @@ from pydantic import BaseModel
 from app.nodes.schemas import NodePatch
 from app.planning.documents import schema
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
+from app.quarantine.schemas import QuarantineForm
 from protocol.node import Registration
 from protocol.report import LogChunk, Report
 from protocol.task import TaskSpec
 
-_BODIES: tuple[type[BaseModel], ...] = (TaskSpec, NodePatch, Registration, Report, LogChunk)
+_BODIES: tuple[type[BaseModel], ...] = (
+    TaskSpec,
+    NodePatch,
+    QuarantineForm,
+    Registration,
+    Report,
+    LogChunk,
+)
 _REF = "#/components/schemas/{model}"
 _DESCRIPTION = (
     "Decides which training and inference task runs on which GPU of which node, and says why. "

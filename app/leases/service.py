@@ -17,6 +17,7 @@ from app.events.service import EventKind, record
 from app.leases.events import events_settled, note_events
 from app.nodes.service import apply_inventory, require_version
 from app.nodes.states import NodeState
+from app.quarantine import service as quarantines
 from app.tasks import service as tasks
 from protocol import report as wire
 
@@ -51,8 +52,10 @@ async def apply_report(
         if report.inventory is not None:
             _note_inventory(ctx, session, node, report, applied)
         await _apply_allocations(ctx, session, rows, report.allocations, applied)
-        if note_events(ctx, session, node, report):
+        if news := note_events(ctx, session, node, report):
             applied.topics.add(signals.EVENTS)
+            if await quarantines.note_events(ctx, session, node, news):
+                applied.topics.add(signals.PLANNING)
         await session.flush()
     applied.settled = _settled(rows, report.allocations)
     applied.events_settled = events_settled(node, report)

@@ -2,7 +2,7 @@
 transaction."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import delete, select
@@ -11,12 +11,13 @@ from sqlalchemy.orm import selectinload
 
 from app.allocations.service import live_on
 from app.auth import digest, new_token
-from app.db.tables import Allocation, Device, Node, Task
+from app.db.tables import Allocation, Device, Node, Quarantine, Task
 from app.deps import Context, NodePrincipal
 from app.errors import ConflictError, ForbiddenError, NotFoundError, UnsupportedVersionError
 from app.events.service import EventKind, record
 from app.nodes.schemas import Allocated, DeviceUse, DeviceView, NodeView
 from app.nodes.states import NodeState
+from app.quarantine import service as quarantines
 from protocol import VERSION
 from protocol.node import Registration
 from telemetry.samples import DeviceInventory, Inventory
@@ -206,13 +207,23 @@ async def remove(ctx: Context, session: AsyncSession, name: str) -> None:
 
 async def views(session: AsyncSession, nodes: Sequence[Node]) -> list[NodeView]:
     held: dict[int, list[Allocation]] = defaultdict(list)
-    for allocation in await live_on(session, [node.id for node in nodes]):
+    ids = [node.id for node in nodes]
+    for allocation in await live_on(session, ids):
         held[allocation.node_id].append(allocation)
-    return [_view(node, held[node.id]) for node in nodes]
+    quarantined = await quarantines.active(session, nodes=ids)
+    return [_view(node, held[node.id], quarantined) for node in nodes]
 
 
-def _view(node: Node, held: Sequence[Allocation]) -> NodeView:
+def _view(
+    node: Node,
+    held: Sequence[Allocation],
+    quarantined: Mapping[quarantines.DeviceKey, Sequence[Quarantine]],
+) -> NodeView:
     users: dict[str, list[DeviceUse]] = defaultdict(list)
+    kept_off = {
+        device.uuid: quarantines.in_words(quarantined.get((node.id, device.uuid), ()))
+        for device in node.devices
+    }
     cpu_milli = memory_mib = gpu_milli = 0
     for allocation in held:
         request = allocation.task.spec["request"]
@@ -245,8 +256,8 @@ def _view(node: Node, held: Sequence[Allocation]) -> NodeView:
                 memory_mib=device.memory_mib,
                 numa=device.numa,
                 links=device.links,
-                healthy=device.healthy,
-                fault=device.fault,
+                healthy=device.healthy and kept_off[device.uuid] is None,
+                fault=device.fault or kept_off[device.uuid],
                 simulated=device.simulated,
                 used_by=users[device.uuid],
             )

@@ -8,6 +8,8 @@ from sqlalchemy.orm import selectinload
 
 from app.db.tables import Allocation, Node, Task
 from app.nodes.states import NodeState
+from app.quarantine import service as quarantines
+from app.quarantine.service import DeviceKey
 from app.tasks import service as tasks
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
@@ -19,7 +21,13 @@ from solver.problem import Task as ProblemTask
 class Snapshot:
     """What planning knows at one moment, and the problem that it poses."""
 
-    def __init__(self, nodes: Sequence[Node], unfinished: Sequence[Task], budget: Budget) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        unfinished: Sequence[Task],
+        budget: Budget,
+        quarantined: frozenset[DeviceKey] = frozenset(),
+    ) -> None:
         self.nodes = {node.name: node for node in nodes}
         self.pending = {task.id: task for task in unfinished if _waits(task)}
         names = {node.id: node.name for node in nodes}
@@ -27,7 +35,7 @@ class Snapshot:
         known = {task.id for task in planned}
         self.problem = Problem(
             version=1,
-            nodes=tuple(_node(node) for node in nodes),
+            nodes=tuple(_node(node, quarantined) for node in nodes),
             tasks=tuple(_task(task, known, names) for task in planned),
             queues=tuple(Queue(id=queue) for queue in sorted({task.queue for task in planned})),
             budget=budget,
@@ -38,7 +46,8 @@ async def take(session: AsyncSession, budget: Budget) -> Snapshot:
     nodes = (
         await session.scalars(select(Node).options(selectinload(Node.devices)).order_by(Node.name))
     ).all()
-    return Snapshot(nodes, await tasks.unfinished(session), budget)
+    unfinished = await tasks.unfinished(session)
+    return Snapshot(nodes, unfinished, budget, await quarantines.keys(session))
 
 
 def _waits(task: Task) -> bool:
@@ -46,7 +55,7 @@ def _waits(task: Task) -> bool:
     return task.state == TaskState.PENDING and not task.cancelled and not tasks.live(task)
 
 
-def _node(node: Node) -> ProblemNode:
+def _node(node: Node, quarantined: frozenset[DeviceKey]) -> ProblemNode:
     uuids = {device.uuid for device in node.devices}
     return ProblemNode(
         id=node.name,
@@ -63,7 +72,7 @@ def _node(node: Node) -> ProblemNode:
                 model=device.model,
                 memory_mib=device.memory_mib,
                 numa=device.numa,
-                healthy=device.healthy,
+                healthy=device.healthy and (node.id, device.uuid) not in quarantined,
                 links={peer: kind for peer, kind in device.links.items() if peer in uuids},
             )
             for device in node.devices

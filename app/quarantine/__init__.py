@@ -1,0 +1,1 @@
+"""Devices that take no new task, why, and until when."""
