@@ -53,7 +53,8 @@ class NodePrincipal:
     name: str
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:
+    # async: FastAPI gives each plain function a thread, which costs more than all the rest.
     return request.app.state.context
 
 
@@ -77,12 +78,27 @@ async def require_user(ctx: Ctx, bearer: Bearer) -> None:
 
 
 async def require_node(ctx: Ctx, bearer: Bearer) -> NodePrincipal:
-    if bearer is None or not bearer.credentials:
+    return await _node(ctx, bearer.credentials if bearer is not None else "")
+
+
+async def speaking_node(request: Request) -> NodePrincipal:
+    """:func:`require_node` without FastAPI's dependencies, for the two routes that every agent
+    calls all the time: resolving these costs a third of the rest. Goes with ``NODE_SECURITY``."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    known = request.app.state.context
+    return await _node(known, token.strip() if scheme.lower() == "bearer" else "")
+
+
+NODE_SECURITY: dict[str, Any] = {"security": [{"HTTPBearer": []}]}
+
+
+async def _node(ctx: Context, token: str) -> NodePrincipal:
+    if not token:
         raise UnauthorizedError("an agent sends its node's token: 'Authorization: Bearer TOKEN'")
-    node = await _node_of(ctx, bearer.credentials)
+    node = await _node_of(ctx, token)
     if node is not None:
         return node
-    if ctx.credentials.is_user(bearer.credentials) or ctx.credentials.is_joiner(bearer.credentials):
+    if ctx.credentials.is_user(token) or ctx.credentials.is_joiner(token):
         raise ForbiddenError("agents' routes need a node's token, given when the node registers")
     raise UnauthorizedError(
         "the node's token isn't known here: was the node removed? Join it again"

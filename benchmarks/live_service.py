@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Self
 
 import httpx2
+import psutil
 
 from protocol import VERSION
 from protocol.desired import DesiredAllocation, DesiredSet, Phase
 from protocol.node import Registered, Registration
 from protocol.report import AllocationReport, AllocationState, Exit, Report, ReportAck
-from telemetry.samples import DeviceInventory, DeviceSample, HostInventory, HostSample, Inventory
+from telemetry.samples import DeviceInventory, HostInventory, Inventory
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -30,7 +31,9 @@ DEVICE_MEMORY_MIB = 40_960
 class LiveService:
     """The service as a process. Leaving the block stops it and removes its home."""
 
-    def __init__(self) -> None:
+    def __init__(self, database_url: str | None = None) -> None:
+        """``database_url``: None is SQLite in a home that goes with the service."""
+        self._database_url = database_url
         self.root = Path(tempfile.mkdtemp(prefix="stowplan-bench-"))
         self.home = self.root / "home"
         self.database = self.home / "stowplan.db"
@@ -66,7 +69,7 @@ class LiveService:
         """A client with one of the tokens that the service has left in its home."""
         url = (self.home / "server.url").read_text().strip()
         return httpx2.Client(
-            base_url=url, headers=_bearer((self.home / token_file).read_text()), timeout=60
+            base_url=url, headers=bearer((self.home / token_file).read_text()), timeout=60
         )
 
     def _start(self) -> None:
@@ -75,7 +78,7 @@ class LiveService:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "client.cli", "serve", "--port", "0"],
-                env={**environment, "STOWPLAN_HOME": str(self.home)},
+                env={**environment, **self._settings()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -89,6 +92,18 @@ class LiveService:
         self.user.close()
         self.user = self.client("user.token")
 
+    def _settings(self) -> dict[str, str]:
+        settings = {"STOWPLAN_HOME": str(self.home)}
+        if self._database_url is not None:
+            settings["STOWPLAN_DATABASE_URL"] = self._database_url
+        return settings
+
+    def cpu_seconds(self) -> float:
+        """What the service's own process has used; its planning child isn't in it."""
+        assert self._process is not None  # it runs within the block
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
+
     def _answers(self) -> bool:
         try:
             url = (self.home / "server.url").read_text().strip()
@@ -97,28 +112,27 @@ class LiveService:
             return False
 
 
+def join(joining: httpx2.Client, node: str) -> str:
+    """Register a node with eight devices; its token."""
+    inventory = _inventory(node)
+    form = Registration(version=VERSION, node=node, address="127.0.0.1", inventory=inventory)
+    answer = joining.post("/agent/v1/register", content=form.model_dump_json())
+    return Registered.model_validate_json(answer.raise_for_status().content).token or ""
+
+
 class PlayedNode:
     """A node with eight devices, as the service sees one: it registers, reports, runs nothing."""
 
     def __init__(self, service: LiveService) -> None:
-        joining = service.client("join.token")
-        form = Registration(version=VERSION, node=NODE, address="127.0.0.1", inventory=_inventory())
-        answer = joining.post("/agent/v1/register", content=form.model_dump_json())
-        token = Registered.model_validate_json(answer.raise_for_status().content).token
-        self.http = joining
-        self.http.headers.update(_bearer(token or ""))
+        self.http = service.client("join.token")
+        self.http.headers.update(bearer(join(self.http, NODE)))
         self._seq = 0
         self._revision = -1
 
     def close(self) -> None:
         self.http.close()
 
-    def report_form(
-        self,
-        *allocations: AllocationReport,
-        host: HostSample | None = None,
-        devices: tuple[DeviceSample, ...] = (),
-    ) -> bytes:
+    def report_form(self, *allocations: AllocationReport) -> bytes:
         """The body of the next report."""
         self._seq += 1
         form = Report(
@@ -129,8 +143,6 @@ class PlayedNode:
             seq=self._seq,
             sent_at_ms=time.time_ns() // 1_000_000,
             allocations=allocations,
-            host=host,
-            devices=devices,
         )
         return form.model_dump_json().encode()
 
@@ -169,18 +181,18 @@ class PlayedNode:
         raise RuntimeError(f"nothing to run came within {WAIT_SECONDS} s")
 
 
-def device_uuid(index: int) -> str:
-    return f"SIM-{NODE}-{index}"
+def device_uuid(index: int, node: str = NODE) -> str:
+    return f"SIM-{node}-{index}"
 
 
-def _bearer(token: str) -> dict[str, str]:
+def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token.strip()}"}
 
 
-def _inventory() -> Inventory:
+def _inventory(node: str) -> Inventory:
     return Inventory(
         host=HostInventory(
-            hostname=NODE,
+            hostname=node,
             boot_id="boot",
             kernel="6.1",
             cpu_milli=96_000,
@@ -190,7 +202,7 @@ def _inventory() -> Inventory:
         ),
         devices=tuple(
             DeviceInventory(
-                uuid=device_uuid(index),
+                uuid=device_uuid(index, node),
                 index=index,
                 model="A100",
                 memory_mib=DEVICE_MEMORY_MIB,

@@ -2,17 +2,27 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict
 
 from app import signals
 from app.db.tables import Node
-from app.deps import Agent, Ctx, body, documented
+from app.deps import (
+    NODE_SECURITY,
+    Agent,
+    Context,
+    Ctx,
+    NodePrincipal,
+    body,
+    documented,
+    speaking_node,
+)
 from app.leases import desired, service
 from protocol.desired import DesiredSet
 from protocol.report import Report, ReportAck
 
 router = APIRouter(prefix="/agent/v1", tags=["agents"])
+_report_body = body(Report)
 
 
 class DesiredQuery(BaseModel):
@@ -22,11 +32,16 @@ class DesiredQuery(BaseModel):
     wait: Annotated[float, Query(ge=0, le=50, allow_inf_nan=False)] = 0.0
 
 
-@router.post("/report", openapi_extra=documented(Report))
-async def report(
-    ctx: Ctx, agent: Agent, form: Annotated[Report, Depends(body(Report))]
-) -> ReportAck:
+@router.post("/report", response_model=ReportAck, openapi_extra=documented(Report) | NODE_SECURITY)
+async def report(request: Request) -> Response:
     """Renews the node's lease, and says what it runs and what happened there."""
+    agent = await speaking_node(request)
+    ctx: Context = request.app.state.context
+    ack = await _apply(ctx, agent, await _report_body(request))
+    return Response(ack.model_dump_json(), media_type="application/json")
+
+
+async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
     service.require_own(agent, form)
     now = ctx.clock.monotonic()
     revision = ctx.quiet.revision_if_quiet(agent.id, form, now)

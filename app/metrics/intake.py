@@ -167,7 +167,8 @@ class Intake:
     def _show(self, node: str, batches: Sequence[Batch], named: dict[int, Subject]) -> None:
         for batch in batches:
             for kind, rows in batch.rows.items():
-                for row in rows:
+                newest = {row[1]: row for row in rows}  # rows come in order of time
+                for row in newest.values():
                     self._live.update(kind, node, named[row[1]].key, row[0], row[2:])
 
 

@@ -123,8 +123,10 @@ class Writer:
         while True:
             await self._news.wait()
             self._news.clear()
-            await asyncio.sleep(_LINGER_SECONDS)
             while self._waiting:
+                # Also between two commits: a request waits as long for its own as for a shared one.
+                if self._waiting_rows < _ROWS_A_COMMIT:
+                    await asyncio.sleep(_LINGER_SECONDS)
                 await self._commit_some()
 
     async def _commit_some(self) -> None:
