@@ -96,6 +96,10 @@ class Live:
                 if _is_fresh(reading, now_ms):
                     yield reading
 
+    def version_of(self, node: str) -> int:
+        """The version at which something of a node came last; 0 when nothing has."""
+        return self._changed.get(node, 0)
+
     def nodes_changed_since(self, version: int) -> list[str]:
         """The nodes of which something has come since that version."""
         return sorted(node for node, at in self._changed.items() if at > version)

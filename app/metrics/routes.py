@@ -1,43 +1,141 @@
-"""Measurements over HTTP."""
+"""Measurements over HTTP: the latest, charts, lists and sums.
 
-from typing import Annotated
+Answers are written by hand and not by the forms that document them: a fleet's are megabytes.
+"""
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from app.deps import Ctx, User
-from app.metrics import service
-from app.metrics.schemas import Latest
+from fastapi import APIRouter, Query, Response
+from pydantic_core import to_json
+
+from app.db.samples.tables import Kind
+from app.deps import Context, Ctx, Reference, User
+from app.errors import NotFoundError
+from app.metrics.charts import Asked
+from app.metrics.latest import FIELDS
+from app.metrics.queries import (
+    LatestQuery,
+    Order,
+    SeriesQuery,
+    TopQuery,
+    range_of,
+    require_word,
+    words_of,
+)
+from app.metrics.rates import METRICS
+from app.metrics.schemas import DeviceSeries, Latest, NodeSeries, TaskSeries, Top
 from app.metrics.telemetry import Measured
-from app.nodes import service as nodes
+from app.metrics.top import top as top_of
+from app.tasks import service as tasks
 
 router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[User])
 
-_HOUR_MS = 3_600_000
-_TIME_MAX_MS = 2**53
-POINTS_MAX = 2_000
+
+def now_ms_of(ctx: Context) -> int:
+    return round(ctx.clock.now().timestamp() * 1000)
 
 
-class LatestQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    node: Annotated[str | None, Query(max_length=128, pattern=r"^[^\x00]*$")] = None
+def _no_node(name: str) -> NotFoundError:
+    return NotFoundError(f"no node is named {name!r}: see stowplan nodes")
 
 
-class SeriesQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    start_ms: Annotated[int | None, Query(ge=0, le=_TIME_MAX_MS)] = None
-    end_ms: Annotated[int | None, Query(ge=0, le=_TIME_MAX_MS)] = None
-    points: Annotated[int, Query(ge=1, le=POINTS_MAX)] = 300
+def _json(content: Any) -> Response:
+    return Response(to_json(content), media_type="application/json")
 
 
-@router.get("/latest")
-async def latest(ctx: Ctx, telemetry: Measured, query: Annotated[LatestQuery, Query()]) -> Latest:
-    """The newest sample of every host and device. A node that has been silent has none."""
+@router.get("/latest", response_model=Latest)
+async def latest(ctx: Ctx, telemetry: Measured, query: Annotated[LatestQuery, Query()]) -> Response:
+    """The newest sample of every host, device and replica. A node that has been silent has none.
+
+    ``fields``: of each only these, with commas between.
+    """
+    fields = frozenset(words_of(query.fields, path="fields", known=FIELDS))
+    now_ms = now_ms_of(ctx)
+    fleet = telemetry.fleet
+    await fleet.refresh(now_ms=now_ms)
+    if query.node is not None and query.node not in fleet.roster.devices:
+        raise _no_node(query.node)
+    names = [query.node] if query.node is not None else list(fleet.roster.devices)
+    texts = await fleet.texts(names, now_ms=now_ms, fields=fields)
+    return Response(b'{"items":[' + b",".join(texts) + b"]}", media_type="application/json")
+
+
+def _asked(ctx: Context, query: SeriesQuery, *kinds: Kind) -> Asked:
+    now_ms = now_ms_of(ctx)
+    start_ms, end_ms = range_of(query, now_ms=now_ms)
+    known = {metric for kind in kinds for metric in METRICS[kind]}
+    metrics: Sequence[str] = words_of(query.fields, path="fields", known=known)
+    return Asked(
+        start_ms=start_ms, end_ms=end_ms, points=query.points, metrics=metrics, now_ms=now_ms
+    )
+
+
+@router.get("/nodes/{name}", response_model=NodeSeries)
+async def node_series(
+    ctx: Ctx, telemetry: Measured, name: Reference, query: Annotated[SeriesQuery, Query()]
+) -> Response:
+    """A node and its devices over a range (default: the last hour), in at most ``points`` points.
+
+    Also of a node that isn't there any more.
+    """
+    asked = _asked(ctx, query, Kind.HOST, Kind.DEVICE)
+    await telemetry.fleet.refresh(now_ms=asked.now_ms)
+    known = telemetry.fleet.roster.devices.get(name)
+    form = await telemetry.charts.node(name, known, asked)
+    if form is None:
+        raise _no_node(name)
+    return _json(form)
+
+
+@router.get("/devices/{uuid}", response_model=DeviceSeries)
+async def device_series(
+    ctx: Ctx, telemetry: Measured, uuid: Reference, query: Annotated[SeriesQuery, Query()]
+) -> Response:
+    """A device over a range (default: the last hour), in at most ``points`` points."""
+    asked = _asked(ctx, query, Kind.DEVICE)
+    form = await telemetry.charts.device(uuid, asked)
+    if form is None:
+        raise NotFoundError(f"no device {uuid!r} was ever measured: see stowplan nodes")
+    return _json(form)
+
+
+@router.get("/tasks/{task}", response_model=TaskSeries)
+async def task_series(
+    ctx: Ctx, telemetry: Measured, task: Reference, query: Annotated[SeriesQuery, Query()]
+) -> Response:
+    """What all replicas of a task used over a range (default: the last hour)."""
+    asked = _asked(ctx, query, Kind.TASK)
+    form = await telemetry.charts.task(task, asked)
+    if form is not None:  # by its id: nothing else needs to know it any more
+        return _json(form)
     async with ctx.database.read() as session:
-        if query.node is not None:
-            await nodes.get(session, query.node)
-        now_ms = round(ctx.clock.now().timestamp() * 1000)
-        items = await service.latest(session, telemetry.live, now_ms=now_ms, node=query.node)
-    return Latest(items=items)
+        found = (await tasks.get(session, task)).id
+    form = await telemetry.charts.task(found, asked)
+    if form is None:
+        head = await telemetry.charts.empty(Kind.TASK, asked)
+        form = {**head, "task": found, "replicas": []}
+    return _json(form)
+
+
+@router.get("/top", response_model=Top)
+async def top(ctx: Ctx, telemetry: Measured, query: Annotated[TopQuery, Query()]) -> Response:
+    """The nodes, devices or replicas with the most, or the least, of a metric right now.
+
+    ``metric``: a gauge by its name, or the rate of a counter (``..._per_second``).
+    """
+    kind = query.of.kind
+    require_word(query.metric, path="metric", known=METRICS[kind])
+    now_ms = now_ms_of(ctx)
+    if kind is Kind.TASK:
+        await telemetry.fleet.refresh(now_ms=now_ms)
+    items = top_of(
+        telemetry.live,
+        telemetry.fleet,
+        kind,
+        query.metric,
+        n=query.n,
+        most=query.order is Order.MOST,
+        now_ms=now_ms,
+    )
+    return _json({"metric": query.metric, "items": items})

@@ -9,7 +9,9 @@ from app.db.samples.rolling import Roller
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import RAW, Kind, series, table
 from app.deps import Context
+from app.metrics.charts import Charts
 from app.metrics.intake import Intake
+from app.metrics.latest import Fleet
 from app.metrics.live import LATEST_WINDOW_MS, Live
 from app.metrics.subjects import Subjects
 from app.metrics.writer import Writer
@@ -34,6 +36,8 @@ class Telemetry:
             pace=ctx.pace,
             keep_ms=round(settings.samples_keep_hours * 3_600_000),
         )
+        self.charts = Charts(self.store, settings)
+        self.fleet = Fleet(ctx.database, self.live, self.intake.clocks)
 
     async def open(self) -> None:
         """Tables, what was rolled up, and the latest of everything as an earlier run left it."""
@@ -59,7 +63,7 @@ class Telemetry:
         await self.store.close()
 
 
-def telemetry(request: Request) -> Telemetry:
+async def telemetry(request: Request) -> Telemetry:
     return request.app.state.telemetry
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Table, case, delete, func, select
+from sqlalchemy import ColumnElement, FromClause, Insert, case, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,7 +24,7 @@ _MASK_BITS = 16
 """Neither aggregate for "or" is in both databases: it's the sum over bits of the largest."""
 
 
-def folded(column: Column, source: Table, *, raw: bool) -> ColumnElement[Any]:
+def folded(column: Column, source: FromClause, *, raw: bool) -> ColumnElement[Any]:
     """The column's fold over a group of rows. A mean of means is weighted by their readings."""
     value = source.c[column.name]
     match column.fold:

@@ -1,0 +1,77 @@
+"""What counters are called and worth once they're rates: one rule for the latest values, for charts
+and for lists."""
+
+from collections.abc import Callable, Mapping
+
+from app.db.samples.tables import Kind
+from app.metrics.live import INDEX, Reading
+from telemetry.columns import Fold
+
+_OWN_NAMES = {
+    "energy_joules": "energy_watts",
+    "cpu_seconds": "cpu_cores",
+    "cpu_throttled_seconds": "cpu_throttled_cores",
+}
+"""Rates that have a unit of their own; the others are called ``..._per_second``."""
+CPU_PERCENT = "cpu_percent"
+"""Of a host: the share of its CPU time that was busy, 0 to 100."""
+CPU_COUNTERS = (
+    "cpu_user_seconds",
+    "cpu_system_seconds",
+    "cpu_idle_seconds",
+    "cpu_iowait_seconds",
+    "cpu_steal_seconds",
+)
+
+
+def rate_name(counter: str) -> str:
+    return _OWN_NAMES.get(counter, f"{counter}_per_second")
+
+
+COUNTER_OF: Mapping[Kind, Mapping[str, str]] = {
+    kind: {
+        rate_name(column.name): column.name
+        for column in kind.columns
+        if column.fold is Fold.COUNTER
+    }
+    for kind in Kind
+}
+"""By the rate's name: the counter it's made of."""
+GAUGES: Mapping[Kind, tuple[str, ...]] = {
+    kind: tuple(column.name for column in kind.columns if column.fold is not Fold.COUNTER)
+    for kind in Kind
+}
+METRICS: Mapping[Kind, tuple[str, ...]] = {
+    kind: (
+        *GAUGES[kind],
+        *COUNTER_OF[kind],
+        *((CPU_PERCENT,) if kind is Kind.HOST else ()),
+    )
+    for kind in Kind
+}
+"""All that can be asked of a kind, as a number at one time."""
+
+
+def cpu_percent(growth: Callable[[str], float | None]) -> float | None:
+    """Busy CPU time over all CPU time: never over wall time, which differs in a container.
+
+    Args:
+        growth: By how much a counter of the host has grown; None when that isn't known.
+    """
+    user, system = growth("cpu_user_seconds"), growth("cpu_system_seconds")
+    idle = growth("cpu_idle_seconds")
+    if user is None or system is None or idle is None:
+        return None
+    busy = user + system + (growth("cpu_steal_seconds") or 0.0)
+    total = busy + idle + (growth("cpu_iowait_seconds") or 0.0)
+    return 100 * busy / total if total > 0 else None
+
+
+def value_of(reading: Reading, metric: str) -> float | None:
+    """One of :data:`METRICS` as it is now; None when that isn't known."""
+    if metric == CPU_PERCENT:
+        return cpu_percent(reading.growth)
+    index = INDEX[reading.kind].get(metric)
+    if index is not None:
+        return reading.values[index]
+    return reading.rate(COUNTER_OF[reading.kind][metric])
