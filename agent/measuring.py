@@ -4,8 +4,9 @@ log, and the inventory for whoever reports it.
 
 import asyncio
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -18,7 +19,7 @@ from agent.sample_spool import SampleSpool
 from agent.shipping import SampleShipper
 from agent.windows import Look, Window
 from telemetry.collect import Collection, Collector
-from telemetry.probes.tasks import TaskReader
+from telemetry.probes.tasks import TaskReader, TaskReading
 from telemetry.samples import DeviceEvent, Inventory
 
 log = structlog.get_logger("stowplan.agent")
@@ -63,6 +64,8 @@ class Measuring:
         self._events = events
         self._fresh_events: deque[DeviceEvent] = deque()
         """Told once by the probe: a look that is broken off must not lose them."""
+        self._looking = threading.Lock()
+        """Held by the look that is under way when the agent is told to leave."""
         self._faults: tuple[str, ...] = ()
         self._log_works = True
 
@@ -90,18 +93,14 @@ class Measuring:
         take.
         """
         self._spool.close()
-        self._collector.close()
+        with self._looking:
+            self._collector.close()
         self._keep_events(lambda: None)
 
     def _look(self, running: Sequence[RunningTask]) -> tuple[Collection, Look]:
         """One round, on a thread of its own: any of this may block for seconds."""
-        collection = self._collector.collect()
-        self._fresh_events.extend(collection.events)
-        try:
-            readings = self._tasks.read({task.allocation: task.shim_pid for task in running})
-        except Exception as error:  # noqa: BLE001  as of any probe: the others' data counts
-            readings = {}
-            collection = replace(collection, faults=(*collection.faults, f"tasks: {error}"))
+        with self._looking:
+            collection, readings = self._probe(running)
         uses = [
             TaskUse(
                 sample=readings[task.allocation].sample,
@@ -117,6 +116,17 @@ class Measuring:
         )
         look = Look(at=self._clock.now(), host=collection.host, devices=devices, tasks=samples)
         return collection, look
+
+    def _probe(
+        self, running: Sequence[RunningTask]
+    ) -> tuple[Collection, Mapping[str, TaskReading]]:
+        collection = self._collector.collect()
+        self._fresh_events.extend(collection.events)
+        try:
+            roots = {task.allocation: task.shim_pid for task in running}
+            return collection, self._tasks.read(roots)
+        except Exception as error:  # noqa: BLE001  as of any probe: the others' data counts
+            return replace(collection, faults=(*collection.faults, f"tasks: {error}")), {}
 
     def _take_in(self, collection: Collection, look: Look, tell: Callable[[], None]) -> None:
         self._say_faults(collection.faults)
