@@ -13,6 +13,7 @@ from protocol.samples import SampleBatch
 from telemetry.samples import DeviceEventKind
 from tests.agent_node import Node, leave
 from tests.agent_service import AgentService, serving
+from tests.full_disk import no_file_beyond
 from tests.nvml.build import DRIVER, GPU_0, GPU_1, build, write_script
 from tests.waiting import DEADLINE_SECONDS
 
@@ -159,4 +160,23 @@ def test_an_nvml_that_hangs_leaves_the_agent_live_and_the_host_measured(
     assert newest(service).host is not None
     assert newest(service).devices is None, "what isn't known is left out, never zero"
     assert len(service.reports) > reports
+    assert leave(agent) == 0, node.log.read_text()
+
+
+def test_on_a_full_disk_the_agent_lives_on_and_no_event_is_lost(
+    service: AgentService, node: GpuNode
+) -> None:
+    watched = tuple(f"{gpu} events=264" for gpu in (GPU_0, GPU_1))
+    node.play(*DRIVER, *watched)
+    agent = node.start()
+    service.wait(lambda: bool(service.batches), "the GPUs are watched")
+    with no_file_beyond(0, agent.pid):
+        node.play(*DRIVER, *watched, "xid 0 79")
+        reports, batches = len(service.reports), len(service.batches)
+        service.wait(lambda: len(service.batches) >= batches + 3, "measurements go on")
+        assert len(service.reports) > reports
+        assert service.events == {}, "nothing is told that the next run could number anew"
+    service.wait(lambda: bool(service.events), "the event is told")
+    [event] = service.events.values()
+    assert event.code == 79
     assert leave(agent) == 0, node.log.read_text()

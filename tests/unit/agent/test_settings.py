@@ -25,6 +25,9 @@ def test_variables_are_read_and_what_is_given_beats_them(monkeypatch: pytest.Mon
         {"server": "not a url"},
         {"simulated_devices": "many"},
         {"address": "host/path"},
+        {"sample_interval_seconds": "0"},
+        {"sample_interval_seconds": "nan"},
+        {"sample_spool_mib": "0"},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, str]) -> None:
