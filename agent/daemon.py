@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -29,6 +28,7 @@ from agent.events import (
     Stop,
     Ticked,
 )
+from agent.joining import Membership, join
 from agent.logs import LogShipper
 from agent.measuring import Measuring, RunningTask
 from agent.processes import boot_id
@@ -37,31 +37,19 @@ from agent.runtime import Runtime
 from agent.shipping import SampleShipper
 from agent.spool import Spool
 from protocol import VERSION
-from protocol.node import Registered, Registration
 from protocol.report import AllocationState, Report, ReportAck
 from telemetry.samples import Inventory
 
 LONG_POLL_SECONDS = 25.0
+_WHOLE_DEVICE_MILLI = 1000
 _TICK_SECONDS = 1.0
 _LOG_SECONDS = 0.5
 # How long a report with an exit waits for the last output: who sees a task fail should find why in
 # its log, but a service that takes no output must not keep the exit, or the lease, from being told.
 _LAST_OUTPUT_SECONDS = 5.0
-_WHOLE_DEVICE_MILLI = 1000
 _FAREWELL_SECONDS = 2 * _LAST_OUTPUT_SECONDS
 
 log = structlog.get_logger("stowplan.agent")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """As what this node joins. ``join_token`` is for the first time, or after it was removed."""
-
-    node: str
-    address: str
-    labels: dict[str, str]
-    domains: dict[str, str]
-    join_token: str | None
 
 
 class Daemon:
@@ -279,39 +267,13 @@ class Daemon:
         inventory = self._measuring.inventory
         if inventory is None:
             raise UnreachableError("this node has not been measured yet")
-        form = Registration(
-            version=VERSION,
-            node=self._membership.node,
-            address=self._membership.address,
-            labels=self._membership.labels,
-            domains=self._membership.domains,
-            inventory=inventory,
-        )
         sent_at = self._now()
-        answer = await self._send_registration(form)
-        if answer.version != VERSION:
-            raise RefusedError(
-                426, f"the service speaks version {answer.version} and this agent {VERSION}"
-            )
-        if answer.token is not None:
-            self._spool.keep_token(answer.token)
-            self._client.token = answer.token
+        answer = await join(self._membership, inventory, client=self._client, spool=self._spool)
         self._known_inventory = inventory
         self._interval_seconds = answer.report_interval_seconds
         self._renew_lease(sent_at, answer.lease_seconds)
         self._registered.set()
         log.info("registered", node=answer.node, lease_seconds=answer.lease_seconds)
-
-    async def _send_registration(self, form: Registration) -> Registered:
-        try:
-            return await self._client.register(form)
-        except RefusedError as error:
-            own_token_is_void = error.status in {401, 404} and self._spool.token() is not None
-            if not own_token_is_void or self._membership.join_token is None:
-                raise
-            log.warning("the node's own token is void; joining anew", reason=str(error))
-            self._client.token = self._membership.join_token
-            return await self._client.register(form)
 
     async def _report(self) -> None:
         self._report_due.clear()

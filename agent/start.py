@@ -14,9 +14,10 @@ import structlog
 
 from agent.client import RefusedError, ServiceClient
 from agent.clock import Clock
-from agent.daemon import Daemon, Membership, watch_signals
+from agent.daemon import Daemon, watch_signals
 from agent.environment import make_base
 from agent.event_log import EventLog
+from agent.joining import Membership
 from agent.measuring import Measuring
 from agent.ports import PortLeases
 from agent.runtime import Runtime
