@@ -2,6 +2,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.sample_spool import SampleSpool, Taken
 from agent.windows import row_count
@@ -191,3 +193,76 @@ def test_on_a_full_disk_a_bounded_number_waits_in_memory_and_the_rest_is_counted
     spool.release()
     spool.add(batch(101, rows=2))
     assert sum(row_count(one.batch) for one in spool.take(backlog=100)) == 2 + 2 * len(taken)
+
+
+class PlayedService:
+    """Stores batches by their names, as a service does."""
+
+    def __init__(self, directory: Path, most_bytes: int) -> None:
+        self.directory = directory
+        self.most_bytes = most_bytes
+        self.stored: dict[tuple[str, int], int] = {}
+        self.dropped = 0
+        self.made = 0
+        self.run = 0
+        self.restart()
+
+    def restart(self) -> None:
+        if self.run:
+            self.spool.close()
+            self.dropped += self.spool.dropped_rows
+        self.run += 1
+        self.spool = SampleSpool(self.directory, most_bytes=self.most_bytes)
+
+    def act(self, what: str) -> None:
+        if what == "add":
+            self.made += 1
+            self.spool.add(batch(self.made, rows=self.made, epoch=f"run{self.run}"))
+            return
+        if what == "restart":
+            self.restart()
+            return
+        taken = self.spool.take(backlog=2, most=3)
+        if what == "added on its way":
+            self.act("add")
+        if what != "refused":
+            self.stored |= {(t.batch.epoch, t.batch.seq): row_count(t.batch) for t in taken}
+        if what not in {"refused", "answer lost"}:
+            self.spool.settle(taken)
+        self.spool.release()
+
+    def drain(self) -> None:
+        while taken := self.spool.take(backlog=100):
+            self.stored |= {(t.batch.epoch, t.batch.seq): row_count(t.batch) for t in taken}
+            self.spool.settle(taken)
+            self.spool.release()
+        self.dropped += self.spool.dropped_rows
+
+
+ACTS = ("add", "add", "taken", "refused", "added on its way", "restart")
+
+
+@given(acts=st.lists(st.sampled_from((*ACTS, "answer lost")), max_size=60))
+@settings(deadline=None)
+def test_whatever_happens_every_row_arrives(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[str]
+) -> None:
+    service = PlayedService(tmp_path_factory.mktemp("spool"), most_bytes=MIB)
+    for act in acts:
+        service.act(act)
+    service.drain()
+    assert sum(service.stored.values()) == sum(range(service.made + 1))
+    assert len(service.stored) == service.made
+    assert service.dropped == 0
+
+
+@given(acts=st.lists(st.sampled_from(ACTS), max_size=60))
+@settings(deadline=None)
+def test_in_too_little_room_every_row_arrives_or_is_counted(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[str]
+) -> None:
+    service = PlayedService(tmp_path_factory.mktemp("spool"), most_bytes=1500)
+    for act in acts:
+        service.act(act)
+    service.drain()
+    assert sum(service.stored.values()) + service.dropped == sum(range(service.made + 1))
