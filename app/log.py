@@ -1,7 +1,9 @@
 """Logging: structlog, for a person on a terminal and as JSON anywhere else."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -27,7 +29,7 @@ def configure(level: str, *, as_json: bool | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lenient(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(
@@ -38,6 +40,21 @@ def configure(level: str, *, as_json: bool | None = None) -> None:
 def get(name: str) -> FilteringBoundLogger:
     """A logger that names its part of the service."""
     return structlog.get_logger(part=name)
+
+
+class _Lenient:
+    """A log that can't be written (its disk is full) must not stop what it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

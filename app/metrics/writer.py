@@ -19,6 +19,8 @@ _log = log.get("samples")
 _LINGER_SECONDS = 0.01
 """How long the first of a transaction waits for more: a commit costs a sync of the disk."""
 _ROWS_A_COMMIT = 5_000
+_RUNS_REMEMBERED_MAX = 64
+"""Of one node's agent."""
 
 
 class StoreUnavailableError(OverloadedError):
@@ -70,8 +72,8 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_rows = 0
         self._news = asyncio.Event()
-        self._received: dict[tuple[str, str], Ranges] | None = None
-        """None: not known, or not for certain since a write failed."""
+        self._received: dict[str, dict[str, Ranges]] | None = None
+        """By node and epoch. None: not known, or not for certain since a write failed."""
         self._task: asyncio.Task[None] | None = None
         self.rows_stored = 0
         self.refused = 0
@@ -137,13 +139,19 @@ class Writer:
             rows += taken[-1].size
         try:
             answers = await self._commit(taken)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it was, the next ones must be written
             # Whether it was committed nobody knows: what is stored is read again before more is.
             self._received = None
             self.failures += 1
-            _log.error("samples_not_stored", rows=rows, reason=str(error).partition("\n")[0])
             for waiting in taken:
                 _fail(waiting.answer)
+            expected = isinstance(error, SQLAlchemyError | OSError)
+            _log.error(
+                "samples_not_stored",
+                rows=rows,
+                reason=str(error).partition("\n")[0],
+                exc_info=None if expected else error,
+            )
         else:
             for waiting, answer in zip(taken, answers, strict=True):
                 if not waiting.answer.done():
@@ -153,7 +161,8 @@ class Writer:
 
     async def _commit(self, taken: Sequence[_Waiting]) -> list[Stored]:
         if self._received is None:
-            self._received = await self._store.received_batches()
+            self._received = {}
+            self._adopt(await self._store.received_batches())
         writing = Writing()
         answers = []
         for waiting in taken:
@@ -173,9 +182,19 @@ class Writer:
         if writing.received:
             now_ms = round(self._clock.now().timestamp() * 1000)
             await self._store.write(writing, now_ms=now_ms)
-            self._received.update(writing.received)
+            self._adopt(writing.received)
             self.rows_stored += sum(answer.rows for answer in answers)
         return answers
+
+    def _adopt(self, received: dict[tuple[str, str], Ranges]) -> None:
+        """It's stored. An agent that is started over and over has a new run each time: the oldest
+        of them have nothing more to say."""
+        assert self._received is not None  # noqa: S101  the caller looked
+        for (node, epoch), ranges in received.items():
+            runs = self._received.setdefault(node, {})
+            runs[epoch] = ranges
+            if len(runs) > _RUNS_REMEMBERED_MAX:
+                del runs[next(iter(runs))]
 
     def _is_fresh(self, writing: Writing, node: str, batch: Batch) -> bool:
         """Whether it's new, and if so note that it won't be."""
@@ -183,7 +202,7 @@ class Writer:
         of = (node, batch.epoch)
         ranges = writing.received.get(of)
         if ranges is None:
-            known = self._received.get(of)
+            known = self._received.get(node, {}).get(batch.epoch)
             ranges = known.copy() if known is not None else Ranges()
         if batch.seq in ranges:
             return False

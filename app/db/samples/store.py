@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import REAL, BigInteger, Double, SmallInteger, select, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
@@ -139,15 +140,18 @@ class SampleStore:
         assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101  the one driver we support
         names = ", ".join(column.name for column in into.columns)
         types = [_COPY_TYPES.get(type(column.type), "int4") for column in into.columns]
-        async with (
-            driver.cursor() as cursor,
-            cursor.copy(
-                f"COPY {into.name} ({names}) FROM STDIN (FORMAT BINARY)"  # pyright: ignore[reportArgumentType]  our own names
-            ) as copy,
-        ):
-            copy.set_types(types)
-            for row in rows:
-                await copy.write_row(row)
+        statement = f"COPY {into.name} ({names}) FROM STDIN (FORMAT BINARY)"
+        try:
+            async with (
+                driver.cursor() as cursor,
+                cursor.copy(statement) as copy,  # pyright: ignore[reportArgumentType]  our own names
+            ):
+                copy.set_types(types)
+                for row in rows:
+                    await copy.write_row(row)
+        except psycopg.Error as error:
+            # This goes past SQLAlchemy; whoever writes is to see errors of one family only.
+            raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
 
     async def _note_received(self, session: AsyncSession, writing: Writing, now_ms: int) -> None:
         if not writing.received:
@@ -196,7 +200,7 @@ class SampleStore:
     async def received_batches(self) -> dict[tuple[str, str], Ranges]:
         """What is stored of every agent's runs."""
         async with self.read() as session:
-            rows = await session.execute(select(received))
+            rows = await session.execute(select(received).order_by(received.c.touched_ms))
             return {(row.node, row.epoch): Ranges(json.loads(row.ranges)) for row in rows}
 
     # Sizes.
