@@ -25,6 +25,7 @@ _REPORT = TypeAdapter(SampleReport)
 _IMPLAUSIBLE = {"greater_than_equal", "less_than_equal", "finite_number", "int_from_float"}
 _FUTURE_MS = 60_000
 """A corrected clock may be this far ahead; a row from beyond is pinned to now."""
+_SERIES_REMEMBERED_MAX = 200_000
 _BACKLOG_WHEN_IDLE, _BACKLOG_WHEN_BUSY = 120, 30
 
 
@@ -155,6 +156,8 @@ class Intake:
         found = await self._subjects.find(sender.id, sender.name, kind, keys)
         missing = [subject for subject in found.values() if subject not in self._series]
         if missing:
+            if len(self._series) > _SERIES_REMEMBERED_MAX:
+                self._series.clear()  # most are of tasks that ended long ago
             self._series.update(await self._store.ensure_series(missing))
         ids: list[int | None] = []
         for key in keys:

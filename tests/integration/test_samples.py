@@ -244,3 +244,17 @@ async def test_a_full_queue_says_when_to_come_again_and_leases_do_not_wait_for_i
         assert (await first).status_code == 200
         again = await agent.send_samples(batch(9, devices=held))
         assert (again.status_code, again.json()["duplicates"]) == (200, 0)
+
+
+async def test_of_an_agent_that_starts_over_and_over_the_oldest_runs_are_forgotten(
+    sqlite_service: Service,
+) -> None:
+    agent = await sqlite_service.join("n1", gpus=1)
+
+    async def duplicates(run: int) -> int:
+        answer = await agent.send_samples(batch(1, epoch=f"run-{run}"))
+        return answer.json()["duplicates"]
+
+    assert [await duplicates(run) for run in range(70)] == [0] * 70
+    assert [await duplicates(run) for run in (69, 10)] == [1, 1]
+    assert await duplicates(0) == 0
