@@ -15,6 +15,7 @@ from app.errors import NotFoundError
 from app.metrics.charts import Asked
 from app.metrics.latest import FIELDS
 from app.metrics.queries import (
+    AggregateQuery,
     LatestQuery,
     Order,
     SeriesQuery,
@@ -24,7 +25,7 @@ from app.metrics.queries import (
     words_of,
 )
 from app.metrics.rates import METRICS
-from app.metrics.schemas import DeviceSeries, Latest, NodeSeries, TaskSeries, Top
+from app.metrics.schemas import Aggregate, DeviceSeries, Latest, NodeSeries, TaskSeries, Top
 from app.metrics.telemetry import Measured
 from app.metrics.top import top as top_of
 from app.tasks import service as tasks
@@ -139,3 +140,17 @@ async def top(ctx: Ctx, telemetry: Measured, query: Annotated[TopQuery, Query()]
         now_ms=now_ms,
     )
     return _json({"metric": query.metric, "items": items})
+
+
+@router.get("/aggregate", response_model=Aggregate)
+async def aggregate(
+    ctx: Ctx, telemetry: Measured, query: Annotated[AggregateQuery, Query()]
+) -> Response:
+    """Sums over a range (default: the last day): what queues and tasks held and used of GPUs, what
+    the devices of a model or node did.
+
+    Long ranges are read from whole hours, as far as these are rolled up: the answer says which.
+    """
+    now_ms = now_ms_of(ctx)
+    start_ms, end_ms = range_of(query, now_ms=now_ms, hours=24)
+    return _json(await telemetry.aggregates.by(query.by, start_ms, end_ms, now_ms=now_ms))

@@ -204,3 +204,49 @@ class TopItem(_Said):
 class Top(_Said):
     metric: str
     items: list[TopItem]
+
+
+class _Summed(_Said):
+    start_ms: int
+    end_ms: int
+    resolution_seconds: Annotated[
+        float, Field(description="Of what was read: the range is whole stretches of it.")
+    ]
+
+
+class Held(_Said):
+    """Of one queue or task."""
+
+    queue: str | None = None
+    task: str | None = None
+    replica_hours: float
+    gpu_hours: Annotated[float, Field(description="Shares of devices times hours, as measured.")]
+    gpu_hours_measured: Annotated[
+        float, Field(description="Those of which the utilisation is known.")
+    ]
+    gpu_hours_unused: Annotated[
+        Number, Field(description="Of those measured: times what was not utilised.")
+    ]
+    gpu_utilization_percent: Annotated[Number, Field(description="Weighted by GPU-hours.")]
+    gpu_memory_peak_mib: Number
+    memory_peak_mib: Number
+
+
+class Worked(_Said):
+    """Of all devices of one model or node."""
+
+    model: str | None = None
+    node: str | None = None
+    device_hours: float
+    utilization_percent: Number
+    idle_percent: Annotated[
+        Number, Field(description="Share of stretches in which no reading reached 1 %.")
+    ]
+    energy_kwh: Annotated[Number, Field(description="By the devices' own counters.")]
+    power_watts: Number
+    memory_used_peak_mib: Number
+
+
+class Aggregate(_Summed):
+    by: str
+    items: list[Held | Worked]

@@ -9,6 +9,7 @@ from app.db.samples.rolling import Roller
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import RAW, Kind, series, table
 from app.deps import Context
+from app.metrics.aggregates import Aggregates
 from app.metrics.charts import Charts
 from app.metrics.intake import Intake
 from app.metrics.latest import Fleet
@@ -36,6 +37,7 @@ class Telemetry:
             pace=ctx.pace,
             keep_ms=round(settings.samples_keep_hours * 3_600_000),
         )
+        self.aggregates = Aggregates(self.store, settings)
         self.charts = Charts(self.store, settings)
         self.fleet = Fleet(ctx.database, self.live, self.intake.clocks)
 

@@ -157,6 +157,10 @@ def _table(kind: Kind, resolution: Resolution) -> Table:
         TableColumn("readings", Integer, nullable=False),
         *measured,
         PrimaryKeyConstraint("series_id", "taken_at_ms"),
+        # Rollups write one stretch after the other, so rows lie in the order of time.
+        Index(f"ix_{name}_taken_at_ms", "taken_at_ms", postgresql_using="brin").ddl_if(
+            dialect="postgresql"
+        ),
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (taken_at_ms)",
     )
