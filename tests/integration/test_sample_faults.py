@@ -18,7 +18,15 @@ from tests.command import Installation
 from tests.full_disk import no_file_beyond
 from tests.own_postgres import OwnPostgres, Shutdown, own_postgres
 from tests.resending import Resender, stored_rows
-from tests.service import GIVE_UP_SECONDS, JOIN_TOKEN, Agent, running
+from tests.service import (
+    GIVE_UP_SECONDS,
+    JOIN_TOKEN,
+    Agent,
+    ManualClock,
+    batch,
+    rows,
+    running,
+)
 
 BATCHES_BEFORE, BATCHES_IN_ALL = 10, 40
 SMALL_DISK_BYTES, ROOM_LEFT_BYTES = 16 << 20, 64 << 10
@@ -250,3 +258,24 @@ async def test_a_service_killed_while_batches_are_on_their_way_has_each_once(
     telemetry_url = Settings(home=tmp_path, database_url=database_url).resolved_telemetry_url
     sent = sorted(row for node in nodes for row in node.sent)
     assert stored_rows(telemetry_url) == sent
+
+
+async def test_a_clock_set_by_an_hour_between_two_runs_leaves_rows_evenly_spaced(
+    tmp_path: Path, database_url: str
+) -> None:
+    clock = ManualClock()
+    async with running(tmp_path / "home", database_url, clock) as service:
+        agent = await service.join("n1", gpus=2)
+        true_ms = []
+        for epoch, off_ms in (("epoch-1", 0), ("epoch-2", 3_600_000), ("epoch-3", 0)):
+            for seq in range(1, 21):
+                clock.advance(10)
+                true_ms.append(service.now_ms() - 100)
+                stamped = rows([true_ms[-1] + off_ms], of=["SIM-n1-0"], energy_joules=[seq])
+                answer = await agent.send_samples(
+                    batch(seq, epoch=epoch, devices=stamped),
+                    sent_at_ms=service.now_ms() + off_ms,
+                )
+                assert answer.json()["rows"] == 1
+    telemetry_url = Settings(home=tmp_path, database_url=database_url).resolved_telemetry_url
+    assert [at_ms for _, _, at_ms, _ in stored_rows(telemetry_url)] == true_ms
