@@ -13,12 +13,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import health, log, openapi, problems
+from app.advice import routes as advice
 from app.auth import load_credentials, write_private
 from app.clock import Clock, SystemClock
 from app.db.engine import Database
 from app.db.migrate import upgrade
+from app.db.samples.looks import Looks
 from app.deps import Context
 from app.events import routes as events
+from app.findings import Findings
 from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids, TimeOrderedIds
 from app.leases import routes as leases
@@ -28,6 +31,7 @@ from app.loops.planning import PlanningLoop
 from app.loops.retention import RetentionLoop
 from app.loops.rollups import RollupLoop
 from app.loops.runner import Runner
+from app.loops.watch import WatchLoop
 from app.metrics import agents as samples
 from app.metrics import routes as metrics
 from app.metrics.telemetry import Telemetry
@@ -40,6 +44,8 @@ from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Signals
 from app.tasks import routes as tasks
+from app.watch import routes as watch
+from app.watch.service import Watcher
 
 _SHUTDOWN_SECONDS = 5
 _log = log.get("main")
@@ -78,6 +84,7 @@ def create_app(
     )
     app.state.context = context
     app.state.telemetry = Telemetry(context)
+    app.state.findings = Findings()
     app.state.solvers = SolverPool(settings.solve_concurrency, settings.solve_seconds_max)
     for router in (
         samples.router,  # first: matching goes through the routes in order, and these are hot
@@ -88,6 +95,8 @@ def create_app(
         metrics.router,
         events.router,
         quarantine.router,
+        watch.router,
+        advice.router,
         nodes.agent_router,
         tasks.agent_router,
         health.router,
@@ -113,11 +122,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     telemetry: Telemetry = app.state.telemetry
     await telemetry.open()
     planner = Planner(context, solvers.planning)
+    watcher = Watcher(context, telemetry.live, Looks(telemetry.store), app.state.findings)
     runner = Runner(
         [
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
             NodesLoop(context),
             RollupLoop(context, telemetry.roller),
+            WatchLoop(watcher, context.settings.watch_interval_seconds),
             RetentionLoop(context, telemetry.store, telemetry.writer, telemetry.live),
         ],
         context.signals,

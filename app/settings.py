@@ -69,6 +69,21 @@ class Settings(BaseSettings):
     samples_keep_hours: Annotated[float, Field(gt=0)] = 48.0
     minutes_keep_days: Annotated[float, Field(gt=0)] = 14.0
     hours_keep_days: Annotated[float, Field(gt=0)] = 730.0
+    watch_interval_seconds: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    """How often devices and tasks are judged by what is measured of them."""
+    quarantine_rules: bool = True
+    """Whether what is measured may keep tasks off a device. A person's word always may."""
+    busy_percent: Annotated[float, Field(gt=0, le=100)] = 50.0
+    """From this utilisation on a device is under load: only then its clocks tell anything."""
+    throttled_seconds: Annotated[float, Field(ge=1)] = 600.0
+    throttled_clear_seconds: Annotated[float, Field(ge=1)] = 1_800.0
+    slow_seconds: Annotated[float, Field(ge=1)] = 600.0
+    slow_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """Below this part of its peers' SM clock a device is slow."""
+    unmanaged_seconds: Annotated[float, Field(ge=1)] = 60.0
+    held_idle_seconds: Annotated[float, Field(ge=1)] = 600.0
+    gone_idle_seconds: Annotated[float, Field(ge=1)] = 1_800.0
+    """Where the numbers come from is in docs/telemetry.md."""
     plans_keep: Annotated[int, Field(ge=1)] = 1_000
     events_keep: Annotated[int, Field(ge=1)] = 100_000
 

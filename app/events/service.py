@@ -30,6 +30,9 @@ class EventKind(StrEnum):
     DEVICE_EVENT = "device_event"
     DEVICE_QUARANTINED = "device_quarantined"
     DEVICE_RELEASED = "device_released"
+    TASK_HELD_BUT_IDLE = "task_held_but_idle"
+    TASK_GONE_IDLE = "task_gone_idle"
+    TASK_WORKS_AGAIN = "task_works_again"
     PLAN_REJECTED = "plan_rejected"
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from app import signals
 from app.db.tables import Plan
 from app.deps import Agent, Ctx, Paging, Reference, User, body, documented
+from app.findings import Found
 from app.paging import decode_cursor, encode_cursor
 from app.tasks import logs, service, views
 from app.tasks.schemas import LogPage, TaskPage, TaskView, Why
@@ -67,7 +68,7 @@ async def submit_task(
 
 
 @router.get("")
-async def list_tasks(ctx: Ctx, query: Annotated[TaskQuery, Query()]) -> TaskPage:
+async def list_tasks(ctx: Ctx, found: Found, query: Annotated[TaskQuery, Query()]) -> TaskPage:
     """Tasks, newest first."""
     async with ctx.database.read() as session:
         tasks = await service.page(
@@ -81,16 +82,17 @@ async def list_tasks(ctx: Ctx, query: Annotated[TaskQuery, Query()]) -> TaskPage
     now = ctx.clock.now()
     more = len(tasks) == query.limit
     return TaskPage(
-        items=[views.task_view(task, now) for task in tasks],
+        items=[views.task_view(task, now, found.idle(task.id)) for task in tasks],
         next_cursor=encode_cursor(tasks[-1].id) if more else None,
     )
 
 
 @router.get("/{task}")
-async def show_task(ctx: Ctx, task: Reference) -> TaskView:
+async def show_task(ctx: Ctx, found: Found, task: Reference) -> TaskView:
     """A task by its id, or the newest one of a name."""
     async with ctx.database.read() as session:
-        return views.task_view(await service.get(session, task), ctx.clock.now())
+        row = await service.get(session, task)
+    return views.task_view(row, ctx.clock.now(), found.idle(row.id))
 
 
 @router.post("/{task}/cancel", status_code=status.HTTP_202_ACCEPTED)

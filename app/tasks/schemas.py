@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from app.findings import FindingKind
 from protocol.task import TaskSpec
 
 
@@ -37,6 +38,15 @@ class AllocationView(BaseModel):
     ended_at: datetime | None
 
 
+class IdleView(BaseModel):
+    """Devices that the task holds for nothing, as of the last look. It's never stopped for it."""
+
+    kind: FindingKind
+    since: datetime
+    gpu_hours: float
+    text: str
+
+
 class TaskView(BaseModel):
     id: str
     name: str
@@ -54,6 +64,8 @@ class TaskView(BaseModel):
     """From the first start of the current attempt to its end, or to now."""
     allocations: list[AllocationView]
     """Of the current attempt; empty while the task waits for its first."""
+    idle: IdleView | None = None
+    """None when it works, and when nothing is known of it."""
     plan: str | None
     """The last plan that spoke of this task."""
     spec: TaskSpec

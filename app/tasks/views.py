@@ -5,7 +5,17 @@ from typing import Any
 
 from app.allocations.states import AllocationState
 from app.db.tables import Allocation, Plan, Task
-from app.tasks.schemas import AllocationView, DeviceRef, Fix, PlanRef, Reason, TaskView, Why
+from app.findings import Finding
+from app.tasks.schemas import (
+    AllocationView,
+    DeviceRef,
+    Fix,
+    IdleView,
+    PlanRef,
+    Reason,
+    TaskView,
+    Why,
+)
 from app.tasks.service import current
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
@@ -14,7 +24,8 @@ FIXES_IN_WORDS = 3
 """The paragraph names the cheapest; all of them stand beside it."""
 
 
-def task_view(task: Task, now: datetime) -> TaskView:
+def task_view(task: Task, now: datetime, found: Finding | None = None) -> TaskView:
+    """``found``: what is known of its idleness."""
     replicas = current(task)
     return TaskView(
         id=task.id,
@@ -31,8 +42,20 @@ def task_view(task: Task, now: datetime) -> TaskView:
         finished_at=task.finished_at,
         running_seconds=_running_seconds(replicas, now),
         allocations=[allocation_view(allocation) for allocation in replicas],
+        idle=_idle(found),
         plan=task.plan_id,
         spec=TaskSpec.model_validate(task.spec, strict=False),
+    )
+
+
+def _idle(found: Finding | None) -> IdleView | None:
+    if found is None or found.since is None:
+        return None
+    return IdleView(
+        kind=found.kind,
+        since=found.since,
+        gpu_hours=found.gpu_hours or 0.0,
+        text=found.text,
     )
 
 

@@ -1,0 +1,1 @@
+"""Watches what is measured, and tells what it means: idle tasks, faulty devices, silence."""
