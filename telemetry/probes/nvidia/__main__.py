@@ -7,6 +7,7 @@ written as they come, so that one is not lost when a reading hangs.
 import argparse
 import ctypes
 import os
+import select
 import sys
 import threading
 import traceback
@@ -52,6 +53,15 @@ def serve(answers: _Answers) -> None:
         probe.close()
 
 
+def end_with_agent(requests_fd: int) -> None:
+    """End at once when nobody can ask any more: a call that hangs in the driver would keep this
+    process, and its hold on the GPUs, when the agent was killed."""
+    gone = select.poll()
+    gone.register(requests_fd, 0)  # nothing but the other end's being closed
+    gone.poll()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", help="load this file in place of libnvidia-ml.so.1")
@@ -59,6 +69,7 @@ def main() -> None:
     # The answers keep the pipe to themselves: whatever the library prints goes to stderr.
     answers = _Answers(os.dup(sys.stdout.fileno()))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    threading.Thread(target=end_with_agent, args=(sys.stdin.fileno(),), daemon=True).start()
     if arguments.library:
         # glibc matches the soname of what is loaded already, so pynvml's own load by name finds
         # this one.

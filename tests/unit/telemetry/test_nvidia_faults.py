@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from telemetry.probes.nvidia_process import (
 from telemetry.samples import DeviceEvent, DeviceEventKind
 from tests.nvml.build import MIG_BOX, NVLINK_BOX, write_script
 from tests.unit.telemetry.conftest import Clock, read_until
+from tests.waiting import wait_for
 
 LOST, RECOVERED, UNRESPONSIVE = (
     DeviceEventKind.LOST,
@@ -307,3 +310,35 @@ def test_a_process_that_ignores_its_end_is_killed_and_has_one_replacement_meanwh
         assert not stuck.is_full
     finally:
         stuck.close()
+
+
+AGENT = """
+import sys
+from pathlib import Path
+from telemetry.probes.nvidia_process import NvidiaProcess
+
+probe = NvidiaProcess(library=Path(sys.argv[1]), wait_seconds=0)
+probe.read()
+print(probe.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_hanging_process_ends_with_an_agent_that_was_killed(
+    nvml_library: Path, script: Path
+) -> None:
+    write_script(script, *NVLINK_BOX, "hang * *")
+    command = [sys.executable, "-c", AGENT, str(nvml_library)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
+        assert agent.stdout is not None
+        child = int(agent.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        agent.kill()
+    wait_for(lambda: not _lives(child), "the NVML process ends")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
