@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import typer
 
-from client.commands import cluster, demo, history, node, offline, service, submit, tasks
+from client.commands import (
+    advice,
+    cluster,
+    demo,
+    health,
+    history,
+    node,
+    offline,
+    service,
+    submit,
+    tasks,
+)
 from client.errors import EXIT_FAILED, EXIT_INTERRUPTED, StowplanError
 from client.output import complain, say
 
@@ -31,7 +42,7 @@ def version() -> None:
     typer.echo(metadata.version("stowplan"))
 
 
-for _module in (submit, tasks, cluster, history, service, node, offline, demo):
+for _module in (submit, tasks, cluster, health, advice, history, service, node, offline, demo):
     _module.register(cli)
 
 

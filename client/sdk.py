@@ -26,6 +26,8 @@ _LOG_WAIT_SECONDS = 8.0
 _LOG_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 1 << 18
 _PAGE = 500
+_ADVICE_PAGE = 100
+"""Each of them is a look into the history of a task."""
 _EVENT_SILENCE_SECONDS = 40.0
 """The service says something at least every 15 s; a stream silent for this long is dead."""
 _SOLVE_SECONDS_MAX = 3_600.0
@@ -232,6 +234,31 @@ class Client:
         """Forget a node that is gone and holds no task."""
         self._transport.call("DELETE", f"/api/v1/nodes/{_part(name)}")
 
+    def quarantines(self, *, everything: bool = False) -> Iterator[Json]:
+        """Devices that take no new task, newest first; or all that ever did."""
+        return self._pages("/api/v1/quarantines", limit=None, all=everything)
+
+    def quarantine(self, node: str, device: str, *, reason: str) -> Json:
+        """Give a device (its index or UUID) no new task; what runs there stays."""
+        form = {"node": node, "device": device, "reason": reason}
+        return self._transport.call("POST", "/api/v1/quarantines", body=form)
+
+    def release(self, quarantine: int) -> Json:
+        """End a quarantine, by its id."""
+        return self._transport.call("POST", f"/api/v1/quarantines/{quarantine}/release")
+
+    def findings(self) -> list[Json]:
+        """What is amiss now: idle tasks, devices out of service, nodes that measure nothing."""
+        return self._transport.call("GET", "/api/v1/findings")["items"]
+
+    def usage(self, task: str) -> Json:
+        """What a task's last attempt used: peaks and percentiles. None is "not measured"."""
+        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}/usage")
+
+    def advice(self, *, days: float = 7.0) -> Iterator[Json]:
+        """Tasks that ask for more than they use, of those that run or ended lately."""
+        return self._pages("/api/v1/advice", limit=None, page=_ADVICE_PAGE, days=days)
+
     def plans(self, *, limit: int | None = None) -> Iterator[Json]:
         """Rounds of planning, newest first; at most ``limit`` of them."""
         return self._pages("/api/v1/plans", limit=limit)
@@ -319,16 +346,18 @@ class Client:
             back_off = back_off or self._transport.back_off()
             self._transport.reconnect(back_off, broken)
 
-    def _pages(self, path: str, *, limit: int | None = None, **query: Any) -> Iterator[Json]:
+    def _pages(
+        self, path: str, *, limit: int | None = None, page: int = _PAGE, **query: Any
+    ) -> Iterator[Json]:
         cursor, left = None, limit
         while left is None or left > 0:
-            size = _PAGE if left is None else min(left, _PAGE)
-            page = self._transport.call(
+            size = page if left is None else min(left, page)
+            answer = self._transport.call(
                 "GET", path, params={**query, "limit": size, "cursor": cursor}
             )
-            yield from page["items"]
-            left = None if left is None else left - len(page["items"])
-            cursor = page["next_cursor"]
+            yield from answer["items"]
+            left = None if left is None else left - len(answer["items"])
+            cursor = answer["next_cursor"]
             if cursor is None:
                 return
 

@@ -66,11 +66,16 @@ def task_table(tasks: Iterable[Json], *, why: Mapping[str, str], wide: bool) -> 
                 devices_of(task),
                 duration_text(task["running_seconds"]),
                 *(_more_of_task(task) if wide else ()),
-                why.get(task["id"]) or task["reason"],
+                why.get(task["id"]) or idle_text(task) or task["reason"],
             )
             for task in tasks
         ),
     )
+
+
+def idle_text(task: Json) -> str:
+    """That a task holds devices for nothing, and since when; empty when it doesn't."""
+    return f"idle: {task['idle']['text']}" if task.get("idle") else ""
 
 
 def _more_of_task(task: Json) -> tuple[str, ...]:
@@ -257,6 +262,8 @@ def task_lines(task: Json) -> list[str]:
         f"finished:   {moment(task['finished_at'])}",
         f"plan:       {task['plan'] or '-'}",
     ]
+    if task.get("idle"):
+        lines.append(f"idle:       {task['idle']['text']}")
     return lines + [
         f"replica {allocation['replica']}:  {_replica_text(allocation)}"
         for allocation in task["allocations"]

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Response, status
 
 from app import signals
-from app.db.tables import Quarantine
+from app.db.tables import Device, Quarantine
 from app.deps import Ctx, Paging, User, body, documented
 from app.errors import Fault, InvalidInputError
 from app.paging import decode_cursor, encode_cursor
@@ -77,13 +77,14 @@ def _id_in(cursor: str | None) -> int | None:
     return int(key)
 
 
-def _view(row: Quarantine, place: service.Place, model: str | None) -> QuarantineView:
+def _view(row: Quarantine, place: service.Place, device: Device | None) -> QuarantineView:
     return QuarantineView(
         id=row.id,
         node=place.node,
         uuid=row.uuid,
         index=place.index,
-        model=model,
+        model=None if device is None else device.model,
+        simulated=device is not None and device.simulated,
         code=row.code,
         reason=row.reason,
         by_rule=row.by_rule,

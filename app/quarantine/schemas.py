@@ -16,6 +16,7 @@ class QuarantineView(BaseModel):
     uuid: str
     index: int | None
     model: str | None
+    simulated: bool
     code: str
     reason: str
     by_rule: bool

@@ -75,10 +75,10 @@ def in_words(rows: Sequence[Quarantine]) -> str | None:
 
 async def page(
     session: AsyncSession, *, before: int | None, limit: int, everything: bool
-) -> Sequence[tuple[Quarantine, Place, str | None]]:
-    """Newest first, each with its device and that device's model."""
+) -> Sequence[tuple[Quarantine, Place, Device | None]]:
+    """Newest first, each with its device's row, while the node still has that."""
     query = (
-        select(Quarantine, Node.name, Device.index, Device.model)
+        select(Quarantine, Node.name, Device)
         .join(Node, Node.id == Quarantine.node_id)
         .outerjoin(
             Device,
@@ -92,12 +92,21 @@ async def page(
     if before is not None:
         query = query.where(Quarantine.id < before)
     return [
-        (row, Place(node_id=row.node_id, node=name, uuid=row.uuid, index=index), model)
-        for row, name, index, model in await session.execute(query)
+        (
+            row,
+            Place(
+                node_id=row.node_id,
+                node=name,
+                uuid=row.uuid,
+                index=None if device is None else device.index,
+            ),
+            device,
+        )
+        for row, name, device in await session.execute(query)
     ]
 
 
-async def get(session: AsyncSession, quarantine_id: int) -> tuple[Quarantine, Place, str | None]:
+async def get(session: AsyncSession, quarantine_id: int) -> tuple[Quarantine, Place, Device | None]:
     """One quarantine with its device.
 
     Raises:
