@@ -1,12 +1,17 @@
 """Is it alive, is it ready, and its numbers for Prometheus."""
 
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
 from app.db.tables import Allocation, Device, Node, Plan, Task
-from app.deps import Ctx, loopback_or_user
+from app.deps import Context, Ctx, loopback_or_user
+from app.metrics.prometheus import exposition
+from app.metrics.telemetry import Measured
 
 router = APIRouter(tags=["health"], dependencies=[Depends(loopback_or_user)])
 
@@ -29,8 +34,20 @@ async def readyz(ctx: Ctx) -> Health:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(ctx: Ctx) -> Response:
-    """Prometheus text."""
+async def metrics(ctx: Ctx, telemetry: Measured) -> Response:
+    """Prometheus text: nodes and tasks by state, everything measured, and how measuring goes."""
+    counts = await _counts(ctx)
+    now_ms = round(ctx.clock.now().timestamp() * 1000)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield counts
+        async for text in exposition(telemetry, telemetry.growth, now_ms=now_ms):
+            yield text.encode()
+
+    return StreamingResponse(parts(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _counts(ctx: Context) -> bytes:
     registry = CollectorRegistry()
     async with ctx.database.read() as session:
         for name, about, column in (
@@ -56,4 +73,4 @@ async def metrics(ctx: Ctx) -> Response:
         last = await session.scalar(select(Plan.seconds).order_by(Plan.id.desc()).limit(1))
     if last is not None:
         Gauge("stowplan_plan_seconds", "Time that the last plan took.", registry=registry).set(last)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)

@@ -11,6 +11,7 @@ from app.db.samples.tables import RAW, Kind, series, table
 from app.deps import Context
 from app.metrics.aggregates import Aggregates
 from app.metrics.charts import Charts
+from app.metrics.growth import Growth
 from app.metrics.intake import Intake
 from app.metrics.latest import Fleet
 from app.metrics.live import LATEST_WINDOW_MS, Live
@@ -38,6 +39,7 @@ class Telemetry:
             keep_ms=round(settings.samples_keep_hours * 3_600_000),
         )
         self.aggregates = Aggregates(self.store, settings)
+        self.growth = Growth()
         self.charts = Charts(self.store, settings)
         self.fleet = Fleet(ctx.database, self.live, self.intake.clocks)
 

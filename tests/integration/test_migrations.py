@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from app.db.engine import Database
 from app.db.migrate import Branch, alembic_config, upgrade
-from app.db.samples.tables import RAW, Kind, table
+from app.db.samples.tables import TABLES as MEASURED
 from app.db.samples.tables import metadata as samples
 from app.db.tables import Base
 
@@ -21,12 +21,12 @@ TABLES = {Branch.CONTROL: [Base.metadata], Branch.SAMPLES: [samples]}
 def differences(connection: Connection, metadata: list[Any]) -> list[Any]:
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     found: list[Any] = []
-    raw = {table(kind, RAW).name for kind in Kind}
+    measured = {table.name for table in MEASURED.values()}
     for difference in compare_metadata(context, metadata):
         # A list is of changes to one table's columns, a tuple is of the rest.
         found += difference if isinstance(difference, list) else [difference]
     if connection.dialect.name == "sqlite":  # there the key is the table, and the only index
-        return [one for one in found if one[0] != "add_index" or one[1].table.name not in raw]
+        return [one for one in found if one[0] != "add_index" or one[1].table.name not in measured]
     return found
 
 
