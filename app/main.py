@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -48,6 +49,8 @@ from app.watch import routes as watch
 from app.watch.service import Watcher
 
 _SHUTDOWN_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than agents pause: whoever sends just when its connection is closed hears nothing."""
 _log = log.get("main")
 
 
@@ -165,6 +168,9 @@ class _Server(uvicorn.Server):
         # What is loaded by now stays for good: the collector needn't look through it for ever.
         gc.collect()
         gc.freeze()
+        # SQLite's thread lets go of the interpreter at every row: with the usual 5 ms it would wait
+        # so long for it each time that this thread is busy (8,600 rows/s in place of 120,000).
+        sys.setswitchinterval(0.0005)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is not None:
@@ -194,6 +200,7 @@ def serve(settings: Settings) -> int:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             server_header=False,
         ),
         app.state.context.signals,

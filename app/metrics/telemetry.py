@@ -28,7 +28,7 @@ class Telemetry:
         self.store = SampleStore(settings.resolved_telemetry_url)
         self.roller = Roller(self.store)
         self.live = Live()
-        self.writer = Writer(self.store, ctx.clock, rows_max=settings.samples_queue_rows)
+        self.writer = Writer(self.store, ctx.clock, ctx.pace, rows_max=settings.samples_queue_rows)
         self.intake = Intake(
             clock=ctx.clock,
             store=self.store,

@@ -13,11 +13,12 @@ from app.clock import Clock
 from app.db.samples.store import Row, SampleStore, Writing
 from app.db.samples.tables import Kind
 from app.errors import OverloadedError
+from app.heartbeats import Pace
 from app.ranges import Ranges
 
 _log = log.get("samples")
-_LINGER_SECONDS = 0.01
-"""How long the first of a transaction waits for more: a commit costs a sync of the disk."""
+_ROWS_WORTH_A_COMMIT = 500
+"""With fewer the writer waits a moment for more: a commit costs a sync of the disk."""
 _ROWS_A_COMMIT = 5_000
 _RUNS_REMEMBERED_MAX = 64
 """Of one node's agent."""
@@ -65,8 +66,9 @@ class _Waiting:
 class Writer:
     """Takes batches in, answers when they are stored. Bounded: beyond it, agents keep theirs."""
 
-    def __init__(self, store: SampleStore, clock: Clock, *, rows_max: int) -> None:
+    def __init__(self, store: SampleStore, clock: Clock, pace: Pace, *, rows_max: int) -> None:
         self._store = store
+        self._pace = pace
         self._clock = clock
         self._rows_max = rows_max
         self._waiting: deque[_Waiting] = deque()
@@ -127,8 +129,8 @@ class Writer:
             self._news.clear()
             while self._waiting:
                 # Also between two commits: a request waits as long for its own as for a shared one.
-                if self._waiting_rows < _ROWS_A_COMMIT:
-                    await asyncio.sleep(_LINGER_SECONDS)
+                if self._waiting_rows < _ROWS_WORTH_A_COMMIT:
+                    await asyncio.sleep(self._pace.linger_seconds)
                 await self._commit_some()
 
     async def _commit_some(self) -> None:
