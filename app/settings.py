@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     watch_interval_seconds: Annotated[float, Field(ge=1, le=3_600)] = 30.0
     """How often devices and tasks are judged by what is measured of them."""
     quarantine_rules: bool = True
-    """Whether what is measured may keep tasks off a device. A person's word always may."""
+    """Whether rules may keep tasks off a device. A person's word always may."""
     busy_percent: Annotated[float, Field(gt=0, le=100)] = 50.0
     """From this utilisation on a device is under load: only then its clocks tell anything."""
     throttled_seconds: Annotated[float, Field(ge=1)] = 600.0

@@ -237,12 +237,13 @@ async def note_events(
     (it was reset, and answers again) ends that one: should it fall again and again, a person does.
     """
     index = {device.uuid: device.index for device in node.devices}
+    rules_may = ctx.settings.quarantine_rules
     changed = False
     for event in events:
         if event.uuid is None or event.uuid not in index:
             continue
         place = Place(node_id=node.id, node=node.name, uuid=event.uuid, index=index[event.uuid])
-        if event.kind is DeviceEventKind.XID and event.code is not None:
+        if event.kind is DeviceEventKind.XID and event.code is not None and rules_may:
             fault = xid_fault(event.code, event.message)
             if fault is not None:
                 _, begun = await begin(ctx, session, place, Code.XID, fault)

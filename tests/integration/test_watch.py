@@ -11,7 +11,7 @@ from app.loops.rollups import RollupLoop
 from app.loops.watch import WatchLoop
 from app.watch.service import Watcher
 from tests.integration.test_main_path import desired, start_gang
-from tests.integration.test_quarantine import happened, keep_off, listed, release
+from tests.integration.test_quarantine import happened, keep_off, listed, release, tell, told
 from tests.service import Agent, ManualClock, Service, rows, running, state
 
 ASLEEP = {"watch_interval_seconds": 3_600}
@@ -244,6 +244,7 @@ async def test_the_rules_can_be_switched_off(
         watch = Watch(service, clock)
         agent = await service.join("n1", gpus=1)
         await watch.device(agent, 1, ecc_uncorrected=2)
+        await tell(agent, told(1, "xid", code=79))
         assert await listed(service) == []
         await keep_off(service, "n1", "0")
         assert await codes(service) == ["manual"]
