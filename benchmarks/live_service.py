@@ -120,6 +120,20 @@ def join(joining: httpx2.Client, node: str) -> str:
     return Registered.model_validate_json(answer.raise_for_status().content).token or ""
 
 
+def state_report(node: str, *allocations: AllocationReport, seq: int, sent_at_ms: int) -> bytes:
+    """The body of a node's report of its state."""
+    form = Report(
+        version=VERSION,
+        node=node,
+        boot_id="boot",
+        epoch="epoch",
+        seq=seq,
+        sent_at_ms=sent_at_ms,
+        allocations=allocations,
+    )
+    return form.model_dump_json().encode()
+
+
 class PlayedNode:
     """A node with eight devices, as the service sees one: it registers, reports, runs nothing."""
 
@@ -135,16 +149,8 @@ class PlayedNode:
     def report_form(self, *allocations: AllocationReport) -> bytes:
         """The body of the next report."""
         self._seq += 1
-        form = Report(
-            version=VERSION,
-            node=NODE,
-            boot_id="boot",
-            epoch="epoch",
-            seq=self._seq,
-            sent_at_ms=time.time_ns() // 1_000_000,
-            allocations=allocations,
-        )
-        return form.model_dump_json().encode()
+        sent_at_ms = time.time_ns() // 1_000_000
+        return state_report(NODE, *allocations, seq=self._seq, sent_at_ms=sent_at_ms)
 
     def send(self, body: bytes) -> ReportAck:
         """Report, and read the answer."""

@@ -9,6 +9,20 @@ from telemetry.columns import Column
 UNMEASURED = {"foreign_memory_mib", "fan_percent", "memory_temperature_celsius"}
 """Sensors that such a GPU lacks, or that tell nothing most of the time."""
 
+QUIET = {
+    "throttle_reasons",
+    "power_violation_seconds",
+    "thermal_violation_seconds",
+    "pcie_replays",
+    "ecc_corrected",
+    "ecc_uncorrected",
+    "remapped_rows",
+    "memory_repair_pending",
+    "memory_repair_failed",
+    "foreign_process_count",
+}
+"""What is 0 while a GPU is well: another number would have it quarantined."""
+
 
 def report(
     node: str, *, seq: int, sent_at_ms: int, first_ms: int, looks: int, every_ms: int, host: bool
@@ -58,6 +72,8 @@ def _devices(node: str, times: list[int], seq: int) -> DeviceColumns:
 
 def _value(column: Column, number: int) -> float:
     """Something that can be, and that differs from row to row as measurements do."""
+    if column.name in QUIET:
+        return 0 if column.whole else 0.0
     most = min(column.most, DEVICE_MEMORY_MIB if "mib" in column.name else column.most)
     value = (number * 7919 + len(column.name) * 104_729) % max(1, int(min(most, 10**9) + 1))
     return value if column.whole else round(min(value + 0.25, most), 2)

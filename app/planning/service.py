@@ -18,6 +18,7 @@ from app.planning.commit import commit
 from app.planning.documents import parse_plan
 from app.planning.framing import budget_seconds
 from app.planning.snapshot import Snapshot, take
+from app.tasks import service as tasks
 from solver.plan import Plan
 from solver.problem import Budget
 from solver.replay import canonical_bytes, digest
@@ -57,6 +58,8 @@ class Planner:
             max_moves=0,  # agents can't move a running task yet
         )
         async with self._ctx.database.read() as session:
+            if not await tasks.any_waits(session):
+                return None  # news of a large fleet costs nothing while there's nothing to place
             snapshot = await take(session, budget)
         question = digest(snapshot.problem)
         if not snapshot.pending or question == self._answered:

@@ -137,6 +137,12 @@ async def unfinished(session: AsyncSession) -> Sequence[Task]:
     return (await session.scalars(query)).all()
 
 
+async def any_waits(session: AsyncSession) -> bool:
+    """Whether there is a task that may be waiting to be placed."""
+    query = select(Task.id).where(Task.state == TaskState.PENDING, ~Task.cancelled).limit(1)
+    return await session.scalar(query) is not None
+
+
 async def cancel(ctx: Context, session: AsyncSession, reference: str) -> tuple[Task, set[int]]:
     """Stop a task for good; gives the nodes whose desired set has changed."""
     task = await get(session, reference)

@@ -9,7 +9,8 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +90,17 @@ class SampleStore:
     async def ensure_series(self, subjects: Sequence[Subject]) -> dict[Subject, int]:
         """The ids of these series, made where they're new; what they're grouped by is renewed."""
         dialect = sqlite if self.is_sqlite else postgresql
-        ids = {}
+        insert = dialect.insert(series)
+        named, groups = ("kind", "key", "node"), ("model", "queue", "task", "devices", "gpu_milli")
+        query = insert.on_conflict_do_update(
+            index_elements=named, set_={group: insert.excluded[group] for group in groups}
+        ).returning(series.c.id, *(series.c[name] for name in named))
+        # In one order, so that two writers never wait for each other's rows.
+        rows = sorted((asdict(subject) for subject in set(subjects)), key=itemgetter(*named))
         async with self.database.write() as session:
-            for subject in subjects:
-                groups = {
-                    "model": subject.model,
-                    "queue": subject.queue,
-                    "task": subject.task,
-                    "devices": subject.devices,
-                    "gpu_milli": subject.gpu_milli,
-                }
-                named = {"kind": subject.kind, "key": subject.key, "node": subject.node}
-                insert = dialect.insert(series).values(**named, **groups)
-                found = await session.execute(
-                    insert.on_conflict_do_update(index_elements=list(named), set_=groups).returning(
-                        series.c.id
-                    )
-                )
-                ids[subject] = found.scalar_one()
-        return ids
+            found = await session.execute(query, rows)
+            ids = {(row.kind, row.key, row.node): row.id for row in found}
+        return {one: ids[one.kind, one.key, one.node] for one in subjects}
 
     async def write(self, writing: Writing, *, now_ms: int) -> None:
         """All of it, or nothing."""
