@@ -5,6 +5,9 @@ import asyncio
 TASKS = "tasks"
 EVENTS = "events"
 PLANNING = "planning"
+SAMPLES = "samples"
+CLOSING = "closing"
+"""Has no news but that the service stops, as every topic then has."""
 
 
 def node_topic(node_id: int) -> str:

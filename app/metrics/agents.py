@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app import signals
 from app.compression import unpacked_body
 from app.deps import NODE_SECURITY, Context, documented, speaking_node
 from app.metrics.telemetry import Telemetry
@@ -22,4 +23,5 @@ async def samples(request: Request) -> Response:
     ack = await telemetry.intake.accept(data, agent)
     # Whoever measures is alive; the lease itself is renewed by reports of state alone.
     ctx.heartbeats.heard(agent.id, ctx.clock.monotonic())
+    ctx.signals.notify(signals.SAMPLES)
     return Response(ack.model_dump_json(), media_type="application/json")

@@ -49,6 +49,10 @@ class LatestQuery(_Query):
     fields: Words = ""
 
 
+class LiveQuery(_Query):
+    node: Word | None = None
+
+
 class RangeQuery(_Query):
     start_ms: Time | None = None
     end_ms: Time | None = None

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from app.db.samples.tables import Kind
 from app.deps import Context, Ctx, Reference, User
 from app.errors import NotFoundError
+from app.metrics import exports, streams
 from app.metrics.charts import Asked
 from app.metrics.latest import FIELDS
 from app.metrics.queries import (
@@ -154,3 +155,7 @@ async def aggregate(
     now_ms = now_ms_of(ctx)
     start_ms, end_ms = range_of(query, now_ms=now_ms, hours=24)
     return _json(await telemetry.aggregates.by(query.by, start_ms, end_ms, now_ms=now_ms))
+
+
+router.include_router(exports.router)
+router.include_router(streams.router)
