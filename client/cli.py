@@ -18,6 +18,7 @@ from client.commands import (
     service,
     submit,
     tasks,
+    telemetry,
 )
 from client.errors import EXIT_FAILED, EXIT_INTERRUPTED, StowplanError
 from client.output import complain, say
@@ -42,7 +43,9 @@ def version() -> None:
     typer.echo(metadata.version("stowplan"))
 
 
-for _module in (submit, tasks, cluster, health, advice, history, service, node, offline, demo):
+for _module in (
+    submit, tasks, cluster, health, advice, telemetry, history, service, node, offline, demo,
+):  # fmt: skip
     _module.register(cli)
 
 

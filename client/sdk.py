@@ -11,13 +11,12 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx2
 
 from client.connection import resolve_server, resolve_token
-from client.errors import NotFoundError
-from client.transport import Transport
+from client.measurements import Measurements
+from client.transport import Transport, part_of_path
 
 FINAL_TASK_STATES = ("succeeded", "failed", "cancelled")
 LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
@@ -96,19 +95,19 @@ class Client:
 
     def task(self, task: str) -> Json:
         """A task by its id, or the newest of a name."""
-        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}")
+        return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}")
 
     def cancel(self, task: str) -> Json:
         """Ask that a task ends; it is returned as it is now. Cancelling a task that has ended
         changes nothing.
         """
-        return self._transport.call("POST", f"/api/v1/tasks/{_part(task)}/cancel")
+        return self._transport.call("POST", f"/api/v1/tasks/{part_of_path(task)}/cancel")
 
     def why(self, task: str) -> Json:
         """Where a task runs and by which plan, or every reason why it waits, and what would place
         it.
         """
-        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}/why")
+        return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}/why")
 
     def changes(self, task: str) -> Iterator[Json]:
         """A task now and after each thing that happens to it, until it has ended."""
@@ -198,7 +197,7 @@ class Client:
     ) -> Json:
         return self._transport.call(
             "GET",
-            f"/api/v1/tasks/{_part(task)}/logs",
+            f"/api/v1/tasks/{part_of_path(task)}/logs",
             params={
                 "replica": replica,
                 "generation": generation,
@@ -215,7 +214,7 @@ class Client:
 
     def node(self, name: str) -> Json:
         """One node."""
-        return self._transport.call("GET", f"/api/v1/nodes/{_part(name)}")
+        return self._transport.call("GET", f"/api/v1/nodes/{part_of_path(name)}")
 
     def cordon(self, name: str) -> Json:
         """Give a node nothing new; what runs there stays."""
@@ -227,12 +226,12 @@ class Client:
 
     def _set_schedulable(self, name: str, *, schedulable: bool) -> Json:
         return self._transport.call(
-            "PATCH", f"/api/v1/nodes/{_part(name)}", body={"schedulable": schedulable}
+            "PATCH", f"/api/v1/nodes/{part_of_path(name)}", body={"schedulable": schedulable}
         )
 
     def remove_node(self, name: str) -> None:
         """Forget a node that is gone and holds no task."""
-        self._transport.call("DELETE", f"/api/v1/nodes/{_part(name)}")
+        self._transport.call("DELETE", f"/api/v1/nodes/{part_of_path(name)}")
 
     def quarantines(self, *, everything: bool = False) -> Iterator[Json]:
         """Devices that take no new task, newest first; or all that ever did."""
@@ -253,7 +252,7 @@ class Client:
 
     def usage(self, task: str) -> Json:
         """What a task's last attempt used: peaks and percentiles. None is "not measured"."""
-        return self._transport.call("GET", f"/api/v1/tasks/{_part(task)}/usage")
+        return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}/usage")
 
     def advice(self, *, days: float = 7.0) -> Iterator[Json]:
         """Tasks that ask for more than they use, of those that run or ended lately."""
@@ -265,13 +264,13 @@ class Client:
 
     def plan(self, plan: str) -> Json:
         """One round, with the plan in the contract's form."""
-        return self._transport.call("GET", f"/api/v1/plans/{_part(plan)}")
+        return self._transport.call("GET", f"/api/v1/plans/{part_of_path(plan)}")
 
     def problem(self, plan: str) -> Json:
         """The problem that a plan answers, in the contract's form: `stowplan solve` gives the plan
         again.
         """
-        return self._transport.call("GET", f"/api/v1/plans/{_part(plan)}/problem")
+        return self._transport.call("GET", f"/api/v1/plans/{part_of_path(plan)}/problem")
 
     def solve(self, problem: Mapping[str, Any]) -> Json:
         """Solve a problem of the contract's form on the server, outside its own planning."""
@@ -279,25 +278,14 @@ class Client:
             "POST", "/api/v1/solve", body=dict(problem), wait_seconds=_SOLVE_SECONDS_MAX
         )
 
+    @property
+    def telemetry(self) -> Measurements:
+        """What is measured: charts, lists, sums, files."""
+        return Measurements(self._transport)
+
     def latest(self, node: str | None = None) -> list[Json]:
         """The newest sample of each node and its devices. None in it is "unknown", not zero."""
-        page = self._transport.call("GET", "/api/v1/telemetry/latest", params={"node": node})
-        return page["items"]
-
-    def series(
-        self,
-        node: str,
-        *,
-        start_ms: int | None = None,
-        end_ms: int | None = None,
-        points: int | None = None,
-    ) -> Json:
-        """A node's samples over time, as columns for a chart."""
-        return self._transport.call(
-            "GET",
-            f"/api/v1/telemetry/nodes/{_part(node)}",
-            params={"start_ms": start_ms, "end_ms": end_ms, "points": points},
-        )
+        return self.telemetry.latest(node)
 
     def events(
         self,
@@ -360,10 +348,3 @@ class Client:
             cursor = answer["next_cursor"]
             if cursor is None:
                 return
-
-
-def _part(reference: str) -> str:
-    """An id or a name as one part of a path."""
-    if not reference or reference in {".", ".."}:
-        raise NotFoundError(f"{reference!r} is no id and no name")
-    return quote(reference, safe="")

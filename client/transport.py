@@ -8,14 +8,20 @@ for again.
 
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from client.errors import InvalidInputError, NotReachableError, StowplanError, refusal
+from client.errors import (
+    InvalidInputError,
+    NotFoundError,
+    NotReachableError,
+    StowplanError,
+    refusal,
+)
 
 FIRST_CONTACT_SECONDS = 2.0
 """How long a server that never answered is tried: a wrong address should be told at once."""
@@ -138,6 +144,23 @@ class Transport:
                 _content(source.response)
             yield source
 
+    def download(self, path: str, *, params: Mapping[str, Any]) -> Iterator[bytes]:
+        """A large answer, piece by piece; it isn't asked for again when it breaks off.
+
+        Raises:
+            NotReachableError: no connection, or it broke.
+            StowplanError: the server refused.
+        """
+        try:
+            with self._http.stream("GET", path, params=_given(params)) as response:
+                self._contacted = True
+                if not response.is_success:
+                    response.read()
+                    _content(response)
+                yield from response.iter_bytes()
+        except httpx2.TransportError as error:
+            raise self._not_reachable(error) from error
+
     def back_off(self) -> BackOff:
         """A fresh patience: long once the server has answered, short before."""
         return BackOff(RECONNECT_SECONDS if self._contacted else FIRST_CONTACT_SECONDS)
@@ -182,3 +205,14 @@ def _content(response: httpx2.Response) -> Any:
     if response.is_success:
         raise StowplanError(f"{response.url} answered no JSON: is it a Stowplan service?")
     raise refusal(response.status_code, content, fallback=response.reason_phrase)
+
+
+def part_of_path(reference: str) -> str:
+    """An id or a name as one part of a path.
+
+    Raises:
+        NotFoundError: nothing can have that name.
+    """
+    if not reference or reference in {".", ".."}:
+        raise NotFoundError(f"{reference!r} is no id and no name")
+    return quote(reference, safe="")

@@ -282,54 +282,6 @@ def _replica_text(allocation: Json) -> str:
     return ", ".join(parts)
 
 
-def use_table(nodes: Iterable[Json], latest: Sequence[Json]) -> Table:
-    """What `top` shows: what each node and device is doing, and for whom."""
-    measured = {item["node"]: item for item in latest}
-    return Table(
-        columns=(
-            "NODE", "STATE", "CPU", "LOAD", "MEMORY", "DEVICE", "BUSY", "DEVICE MEMORY", "POWER",
-            "TEMP", "HELD BY",
-        ),
-        rows=tuple(
-            row for node in nodes for row in _use_rows(node, measured.get(node["name"], {}))
-        ),
-    )  # fmt: skip
-
-
-def _use_rows(node: Json, measured: Json) -> list[tuple[str, ...]]:
-    host = measured.get("host") or {}
-    samples = {sample["uuid"]: sample for sample in measured.get("devices", ())}
-    used_mib = host.get("memory_used_mib")
-    of_node = (
-        node["name"],
-        node_state(node),
-        percent_text(host.get("cpu_percent")),
-        "-" if host.get("load_1m") is None else f"{host['load_1m']:.1f}",
-        f"{memory_text(used_mib)} of {memory_text(node['memory_mib'])}",
-    )
-    if not node["devices"]:
-        return [(*of_node, "none", "-", "-", "-", "-", "")]
-    return [
-        (
-            *of_node,
-            device_name(device),
-            *_device_use(samples.get(device["uuid"], {})),
-            holders(device),
-        )
-        for device in node["devices"]
-    ]
-
-
-def _device_use(sample: Json) -> tuple[str, ...]:
-    watts, celsius = sample.get("power_watts"), sample.get("temperature_celsius")
-    return (
-        percent_text(sample.get("utilization_percent")),
-        memory_text(sample.get("memory_used_mib")),
-        "-" if watts is None else f"{watts:.0f} W",
-        "-" if celsius is None else f"{celsius} C",
-    )
-
-
 def moment(text: str | None) -> str:
     """A time of the server's in this machine's zone, to the second."""
     if text is None:

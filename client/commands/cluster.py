@@ -7,6 +7,7 @@ import typer
 from client.commands.options import Output, Server, connect
 from client.commands.tasks import watch_table
 from client.output import Format, Table, say, show
+from client.use_view import Sort
 
 if TYPE_CHECKING:
     from client.sdk import Json
@@ -36,17 +37,24 @@ def top(
     interval_seconds: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between looks.")
     ] = 2.0,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="What has most of it comes first.")
+    ] = Sort.NAME,
     output: Output = Format.TABLE,
     server: Server = None,
 ) -> None:
-    """Watch what nodes and devices are doing, and for which tasks."""
-    from client.views import use_table
+    """Watch what nodes and devices are doing, and for which tasks.
+
+    BUSY is time in which something ran on a device; SM is how much of the chip it used, where the
+    device can tell.
+    """
+    from client.use_view import use_table
 
     with connect(server) as stowplan:
 
         def look() -> "tuple[list[Json], Table]":
             latest = stowplan.latest()
-            return latest, use_table(list(stowplan.nodes()), latest)
+            return latest, use_table(list(stowplan.nodes()), latest, sort=sort, wide=True)
 
         if once:
             latest, table = look()

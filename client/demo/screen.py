@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from client.errors import StowplanError
 from client.output import Table, rich_table
 from client.quantities import duration_text
-from client.views import devices_of, nodes_of, use_table
+from client.use_view import use_table
+from client.views import devices_of, nodes_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -66,6 +66,33 @@ def test_every_listing_has_every_format(installation: Installation) -> None:
         assert len(as_json) == len(as_yaml)
 
 
+def test_measurements_are_exported_to_a_pipe_or_a_file(
+    installation: Installation, tmp_path: Path
+) -> None:
+    export = ("telemetry", "export", "--of", "node", "--resolution", "samples")
+    piped = installation.run(*export)
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert piped.stdout.startswith("node,key,model,queue,task,taken_at_ms,")
+    file = tmp_path / "nodes.parquet"
+    done = installation.run(*export, "--format", "parquet", "--file", str(file))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert file.read_bytes()[:4] == b"PAR1"
+    lost = tmp_path / "lost.csv"
+    done = installation.run(*export, "--node", "nobody", "--file", str(lost))
+    assert done.returncode == 1
+    assert not lost.exists(), "a refusal makes no file"
+    done = installation.run(*export, "--since", "yesterday")
+    assert done.returncode == 2
+    assert "--since 'yesterday'" in done.stderr
+
+
+def test_top_is_sorted_by_what_is_asked_for(installation: Installation) -> None:
+    done = installation.run("top", "--once", "--sort", "busy")
+    assert done.returncode == 0, done.stderr
+    assert "HELD BACK BY" in done.stdout.splitlines()[0]
+    assert installation.run("top", "--once", "--sort", "colour").returncode == 2
+
+
 def test_ps_has_the_columns_of_the_contract(installation: Installation) -> None:
     header = installation.run("ps").stdout.splitlines()[0].split()
     assert header == ["ID", "NAME", "STATE", "QUEUE", "NODES", "DEVICES", "RUNTIME", "WHY"]

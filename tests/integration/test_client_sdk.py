@@ -129,7 +129,20 @@ def test_node_is_measured(stowplan: Client) -> None:
     [latest] = stowplan.latest()
     assert latest["host"]["memory_total_mib"] > 0
     assert all(device["simulated"] for device in latest["devices"])
-    assert stowplan.series("node-a")["node"] == "node-a"
+    measured = stowplan.telemetry
+    assert measured.node("node-a", points=10)["node"] == "node-a"
+    uuid = latest["devices"][0]["uuid"]
+    assert measured.device(uuid, fields="utilization_percent")["uuid"] == uuid
+    [most] = measured.top("memory_total_mib", of="node", n=1)
+    assert most["node"] == "node-a"
+    assert measured.aggregate("model")["by"] == "model"
+    text = b"".join(measured.export(of="node", resolution="samples")).decode()
+    assert text.startswith("node,key,")
+    assert "\r\nnode-a,node-a," in text
+    with pytest.raises(NotFoundError):
+        measured.device("GPU-unknown")
+    with pytest.raises(InvalidInputError):
+        b"".join(measured.export(of="nobody"))
 
 
 def test_faults_are_all_named_and_nothing_is_stored(stowplan: Client) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, select, tuple_
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import RAW, Kind, Resolution, series, table
 
-_ROWS = 5_000
+_ROWS = 2_000
 NAMES = ("node", "key", "model", "queue", "task")
 """What each row says of its series, before its time and its values."""
 
@@ -61,9 +61,7 @@ async def pages(store: SampleStore, selection: Selection) -> AsyncIterator[Seque
         after = (found[-1][0], found[-1][1])
 
 
-def _page(
-    store: SampleStore, selection: Selection, after: tuple[int, int] | None
-) -> Select[Any]:
+def _page(store: SampleStore, selection: Selection, after: tuple[int, int] | None) -> Select[Any]:
     of = table(selection.kind, selection.resolution)
     key = [of.c.series_id, of.c.taken_at_ms]
     if store.is_sqlite and selection.resolution is RAW:

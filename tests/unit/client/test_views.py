@@ -16,7 +16,6 @@ def test_simulated_device_is_labelled_wherever_it_shows(documents) -> None:
     node = documents.node(devices=[documents.device(0, simulated=True)])
     assert views.devices_of(task) == "simulated GPU 0"
     assert column(views.node_table([node], wide=False), "DEVICE") == ["simulated GPU 0"]
-    assert column(views.use_table([node], []), "DEVICE") == ["simulated GPU 0"]
     assert "simulated GPU 0" in "\n".join(views.task_lines(task))
 
 
@@ -80,29 +79,6 @@ def test_unhealthy_device_shows_its_fault(documents) -> None:
 
 def test_cordoned_node_is_marked(documents) -> None:
     assert views.node_state(documents.node(schedulable=False)) == "ready,cordoned"
-
-
-def test_missing_measurement_is_a_dash_and_never_zero(documents) -> None:
-    table = views.use_table([documents.node()], [])
-    assert column(table, "CPU") == ["-"]
-    assert column(table, "BUSY") == ["-"]
-    assert column(table, "MEMORY") == ["- of 32.0 GiB"]
-
-
-def test_measured_use_is_shown_beside_its_device(documents) -> None:
-    sample = {
-        "uuid": "GPU-0",
-        "utilization_percent": 0,
-        "memory_used_mib": 2048,
-        "power_watts": 99.6,
-    }
-    latest = [{"node": "n1", "host": {"cpu_percent": 41.7}, "devices": [sample]}]
-    table = views.use_table([documents.node()], latest)
-    assert column(table, "CPU") == ["42%"]
-    assert column(table, "BUSY") == ["0%"]
-    assert column(table, "DEVICE MEMORY") == ["2.0 GiB"]
-    assert column(table, "POWER") == ["100 W"]
-    assert column(table, "TEMP") == ["-"]
 
 
 def test_program_is_shown_as_a_shell_would_take_it(documents) -> None:
