@@ -1,6 +1,5 @@
 """Judges devices by what is measured of them: the rules of app/quarantine, fed with rows."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from app.quarantine import rules
 from app.quarantine.rules import Code, Thresholds, Verdict
 from app.quarantine.service import DeviceKey, Place
 from app.streaks import GAP_MS, Streak, follow, only_after
+from app.watch.turns import in_turns
 
 _LASTING = (Code.THROTTLED, Code.UNMANAGED)
 """Told by how long rows have been so."""
-_AT_ONCE = 200
 _COLUMNS = ("throttle_reasons", "utilization_percent", "foreign_process_count")
 
 
@@ -56,16 +55,14 @@ class DeviceWatch:
         known = {watched.place.key: watched for watched in devices}
         self._forget_others(known.values())
         readings: dict[DeviceKey, Reading] = {}
-        for key, watched in known.items():
+        async for key, watched in in_turns(known.items()):
             reading = self._live.reading(Kind.DEVICE, *watched.series, now_ms=now_ms)
             if reading is not None:
                 readings[key] = reading
         await self._follow_rows(known, readings, now_ms)
-        paces = self._compare(known, readings, gangs)
+        paces = await self._compare(known, readings, gangs)
         verdicts = []
-        for count, (key, reading) in enumerate(readings.items()):
-            if count % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # a fleet is long, and reports are waiting
+        async for key, reading in in_turns(readings.items()):
             watched = known[key]
             slow_for = self._streaks.get((watched.series, Code.SLOW))
             said = (
@@ -97,7 +94,7 @@ class DeviceWatch:
         now_ms: int,
     ) -> None:
         after_ms: dict[Key, int] = {}
-        for key, reading in readings.items():
+        async for key, reading in in_turns(readings.items()):
             watched = known[key]
             for code in _LASTING:
                 of = (watched.series, code)
@@ -113,7 +110,7 @@ class DeviceWatch:
                 start = max(start, released_ms)
                 after_ms[watched.series] = min(start, after_ms.get(watched.series, start))
         rows = await self._looks.since(Kind.DEVICE, after_ms, _COLUMNS)
-        for key in readings:
+        async for key in in_turns(readings):
             watched = known[key]
             for code in _LASTING if watched.series in after_ms else ():
                 released_ms = watched.released_ms.get(code, 0)
@@ -204,14 +201,14 @@ class DeviceWatch:
 
     # What is compared: ranks of one task.
 
-    def _compare(
+    async def _compare(
         self,
         known: Mapping[DeviceKey, Watched],
         readings: Mapping[DeviceKey, Reading],
         gangs: Collection[Collection[DeviceKey]],
     ) -> Mapping[DeviceKey, rules.Pace]:
         found = {}
-        for peers in _peers(known, readings, gangs):
+        async for peers in in_turns(_peers(known, readings, gangs)):
             names = {f"{key[0]}/{key[1]}": key for key in peers}
             measured = [
                 (
@@ -221,7 +218,7 @@ class DeviceWatch:
                 )
                 for name, key in names.items()
             ]
-            for pace in rules.paces(measured, self._limits):
+            async for pace in in_turns(rules.paces(measured, self._limits)):
                 key = names[pace.device]
                 watched = known[key]
                 of = (watched.series, Code.SLOW)

@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import signals
+from app.allocations.states import LIVE_STATES
 from app.db.samples.looks import Looks
 from app.db.samples.tables import Kind
-from app.db.tables import Device, Event, Node
+from app.db.tables import Allocation, Device, Event, Node
 from app.deps import Context
 from app.events.service import EventKind, record
 from app.findings import Finding, FindingKind, Findings
@@ -21,6 +22,7 @@ from app.quarantine import service as quarantines
 from app.quarantine.rules import Code, Thresholds, Verdict
 from app.watch.devices import DeviceWatch, Watched
 from app.watch.tasks import Activity, Patience, TaskWatch
+from app.watch.turns import in_turns
 from app.watch.world import Held, HoldingNode, World, milliseconds, world_now
 
 _EVENT_OF = {
@@ -68,14 +70,15 @@ class Watcher:
         async with self._ctx.database.read() as session:
             world = await world_now(session)
             if self._told is None:
-                self._told = await _last_told(session, world.replicas)
+                self._told = await _last_told(session)
         if self._ctx.settings.quarantine_rules:
-            verdicts = await self._devices.judge(world.watched, world.gangs, now_ms=now_ms)
+            verdicts = await self._devices.judge(world.watched, world.gangs.values(), now_ms=now_ms)
             if verdicts:
                 await self._carry_out(verdicts)
         activities = await self._tasks.judge(world.replicas, now_ms=now_ms)
         await self._tell(world, activities)
-        self._findings.replace([*_idle_findings(world, activities), *self._unknown(world, now_ms)])
+        silent = await self._unknown(world, now_ms)
+        self._findings.replace([*_idle_findings(world, activities), *silent])
 
     async def _carry_out(self, verdicts: Iterable[tuple[Watched, Verdict]]) -> None:
         changed = False
@@ -128,25 +131,25 @@ class Watcher:
                 self._told[task] = kind
         self._ctx.signals.notify(signals.EVENTS)
 
-    def _unknown(self, world: World, now_ms: int) -> Iterable[Finding]:
+    async def _unknown(self, world: World, now_ms: int) -> list[Finding]:
         """Nodes that run tasks and of which nothing, or nothing of a held device, is measured."""
         runs: dict[int, list[Held]] = defaultdict(list)
-        for allocation in world.held:
+        async for allocation in in_turns(world.held):
             if now_ms - allocation.assigned_ms > LATEST_WINDOW_MS:
                 runs[allocation.node_id].append(allocation)
         silent: dict[str, str] = {}
-        for node in world.nodes if now_ms - self._started_ms > LATEST_WINDOW_MS else ():
-            if node.id in runs and node.state == NodeState.READY:
-                text = self._silence(node, runs[node.id], now_ms)
-                if text is not None:
+        if now_ms - self._started_ms > LATEST_WINDOW_MS:
+            async for node_id, held in in_turns(runs.items()):
+                node = world.nodes[node_id]
+                text = self._silence(node, held, now_ms)
+                if text is not None and node.state == NodeState.READY:
                     silent[node.name] = text
-        self._silent_since = {
-            name: self._silent_since.get(name, self._ctx.clock.now()) for name in silent
-        }
-        for name, text in silent.items():
-            yield Finding(
-                kind=FindingKind.UNKNOWN, node=name, since=self._silent_since[name], text=text
-            )
+        now = self._ctx.clock.now()
+        self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
+        return [
+            Finding(kind=FindingKind.UNKNOWN, node=name, since=self._silent_since[name], text=text)
+            for name, text in silent.items()
+        ]
 
     def _silence(self, node: HoldingNode, runs: Collection[Held], now_ms: int) -> str | None:
         tasks = len({allocation.task for allocation in runs})
@@ -198,29 +201,28 @@ async def unhealthy(session: AsyncSession) -> list[Finding]:
 
 
 def _idle_findings(world: World, activities: Mapping[str, Activity]) -> Iterable[Finding]:
-    places: dict[str, str] = {}
-    for replicas in world.replicas.items():
-        nodes = {replica.node for replica in replicas[1]}
-        if len(nodes) == 1:
-            places[replicas[0]] = nodes.pop()
     for task, activity in activities.items():
         if activity.idle is not None:
+            nodes = {replica.node for replica in world.replicas[task]}
             yield Finding(
                 kind=activity.idle.kind,
                 since=datetime.fromtimestamp(activity.idle.since_ms / 1000, UTC),
                 task=task,
-                node=places.get(task),
+                node=nodes.pop() if len(nodes) == 1 else None,
                 gpu_hours=activity.idle.gpu_hours,
                 text=activity.idle.text,
             )
 
 
-async def _last_told(session: AsyncSession, tasks: Iterable[str]) -> dict[str, EventKind]:
-    """By task, the idleness that an earlier run told of last."""
+async def _last_told(session: AsyncSession) -> dict[str, EventKind]:
+    """By task that holds something, the idleness that an earlier run told of last."""
     kinds = (*_EVENT_OF.values(), EventKind.TASK_WORKS_AGAIN)
     rows = await session.execute(
         select(Event.task_id, Event.kind)
-        .where(Event.task_id.in_(list(tasks)), Event.kind.in_(kinds))
+        .where(
+            Event.task_id.in_(select(Allocation.task_id).where(Allocation.state.in_(LIVE_STATES))),
+            Event.kind.in_(kinds),
+        )
         .order_by(Event.id)
     )
     last = {row.task_id: EventKind(row.kind) for row in rows}

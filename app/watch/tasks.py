@@ -8,6 +8,7 @@ from app.db.samples.tables import Kind
 from app.findings import FindingKind
 from app.metrics.live import Live
 from app.streaks import GAP_MS, Streak, follow
+from app.watch.turns import in_turns
 
 _COLUMNS = ("gpu_process_peak_count", "gpu_utilization_peak_percent")
 
@@ -102,19 +103,22 @@ class TaskWatch:
         for key in self._quiet.keys() - there:
             del self._quiet[key]
         newest: dict[Key, Look] = {}
-        for replica in replicas:
+        async for replica in in_turns(replicas):
             reading = self.live.reading(Kind.TASK, *replica.series, now_ms=now_ms)
             if reading is not None:
                 values = tuple(map(reading.get, _COLUMNS))
                 newest[replica.series] = (reading.taken_at_ms, values)
         await self._follow_rows(newest, now_ms)
-        return {task: await self._activity(gang, newest, now_ms) for task, gang in tasks.items()}
+        return {
+            task: await self._activity(gang, newest, now_ms)
+            async for task, gang in in_turns(tasks.items())
+        }
 
     async def _follow_rows(self, newest: Mapping[Key, Look], now_ms: int) -> None:
         longest = max(self.patience.held_idle_seconds, self.patience.gone_idle_seconds)
         window_ms = round(longest * 1000) + GAP_MS
         after_ms = {}
-        for key, look in newest.items():
+        async for key, look in in_turns(newest.items()):
             quiet = _does_no_work(look[1])
             if quiet is False:  # no row is read of a task that works
                 self._quiet.setdefault(key, _Quiet()).follow([look])
@@ -122,7 +126,8 @@ class TaskWatch:
                 known = self._quiet.get(key)
                 until_ms = None if known is None else known.until_ms
                 after_ms[key] = now_ms - window_ms if until_ms is None else until_ms
-        for key, looks in (await self.looks.since(Kind.TASK, after_ms, _COLUMNS)).items():
+        rows = await self.looks.since(Kind.TASK, after_ms, _COLUMNS)
+        async for key, looks in in_turns(rows.items()):
             self._quiet.setdefault(key, _Quiet()).follow(looks)
 
     async def _activity(
@@ -133,7 +138,7 @@ class TaskWatch:
     ) -> Activity:
         looks = {r.series: newest[r.series][1] for r in gang if r.series in newest}
         quiet = []
-        for replica in gang:
+        async for replica in in_turns(gang):
             if replica.series in looks:
                 found = await self._idle_since(replica, looks[replica.series])
                 if found is not None:

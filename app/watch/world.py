@@ -1,11 +1,12 @@
 """The rows that a look is about. By columns, not as objects: a fleet has many."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Executable, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.allocations.states import LIVE_STATES
@@ -15,6 +16,7 @@ from app.quarantine.rules import Code
 from app.quarantine.service import DeviceKey, Place
 from app.watch.devices import Watched
 from app.watch.tasks import Replica
+from app.watch.turns import AT_ONCE
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,100 +32,94 @@ class HoldingNode:
 class Held:
     """An allocation that isn't over."""
 
-    id: str
     task: str
     name: str
     """The task's."""
     node_id: int
     devices: Sequence[str]
-    gpu_milli: int
     assigned_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class World:
-    nodes: Collection[HoldingNode]
-    held: Collection[Held]
-    watched: Collection[Watched]
-
-    @property
-    def gangs(self) -> Collection[Collection[DeviceKey]]:
-        """The devices of each task."""
-        found: dict[str, set[DeviceKey]] = defaultdict(set)
-        for allocation in self.held:
-            found[allocation.task] |= {(allocation.node_id, u) for u in allocation.devices}
-        return found.values()
-
-    @property
-    def replicas(self) -> Mapping[str, Sequence[Replica]]:
-        """By task, those that hold devices."""
-        names = {node.id: node.name for node in self.nodes}
-        found: dict[str, list[Replica]] = defaultdict(list)
-        for allocation in self.held:
-            if allocation.devices:
-                replica = Replica(
-                    allocation=allocation.id,
-                    node=names[allocation.node_id],
-                    gpus=len(allocation.devices) * allocation.gpu_milli / 1000,
-                )
-                found[allocation.task].append(replica)
-        return found
+    nodes: dict[int, HoldingNode] = field(default_factory=dict)
+    """By row id."""
+    held: list[Held] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
+    gangs: dict[str, set[DeviceKey]] = field(default_factory=lambda: defaultdict(set))
+    """The devices of each task."""
+    replicas: dict[str, list[Replica]] = field(default_factory=lambda: defaultdict(list))
+    """By task, those that hold devices."""
 
 
 async def world_now(session: AsyncSession) -> World:
-    nodes = {
-        row.id: HoldingNode(id=row.id, name=row.name, state=row.state)
-        for row in await session.execute(select(Node.id, Node.name, Node.state))
-    }
-    return World(
-        nodes=nodes.values(),
-        held=await _held(session),
-        watched=await _watched(session, nodes),
+    """Read in parts, so that nobody waits for a whole fleet."""
+    world = World()
+    async for row in _rows(session, select(Node.id, Node.name, Node.state)):
+        world.nodes[row.id] = HoldingNode(id=row.id, name=row.name, state=row.state)
+    await _read_held(session, world)
+    await _read_devices(session, world)
+    return world
+
+
+async def _rows(session: AsyncSession, query: Executable) -> AsyncIterator[Any]:
+    found = await session.stream(query.execution_options(yield_per=AT_ONCE))
+    async for row in found:
+        yield row
+
+
+async def _read_held(session: AsyncSession, world: World) -> None:
+    live = Allocation.state.in_(LIVE_STATES)
+    tasks = {}
+    query = select(Task.id, Task.name, Task.spec).where(
+        Task.id.in_(select(Allocation.task_id).where(live))
     )
-
-
-async def _held(session: AsyncSession) -> list[Held]:
-    rows = await session.execute(
+    async for row in _rows(session, query):
+        tasks[row.id] = row.name, row.spec["request"]["gpu_milli"]
+    async for row in _rows(
+        session,
         select(
             Allocation.id,
             Allocation.task_id,
             Allocation.node_id,
             Allocation.devices,
             Allocation.assigned_at,
-            Task.name,
-            Task.spec,
         )
-        .join(Task, Task.id == Allocation.task_id)
-        .where(Allocation.state.in_(LIVE_STATES))
-        .order_by(Allocation.id)
-    )
-    return [
-        Held(
-            id=row.id,
-            task=row.task_id,
-            name=row.name,
-            node_id=row.node_id,
-            devices=row.devices,
-            gpu_milli=row.spec["request"]["gpu_milli"],
-            assigned_ms=milliseconds(row.assigned_at),
+        .where(live)
+        .order_by(Allocation.id),
+    ):
+        name, gpu_milli = tasks[row.task_id]
+        world.held.append(
+            Held(
+                task=row.task_id,
+                name=name,
+                node_id=row.node_id,
+                devices=row.devices,
+                assigned_ms=milliseconds(row.assigned_at),
+            )
         )
-        for row in rows
-    ]
+        if row.devices:
+            world.gangs[row.task_id] |= {(row.node_id, uuid) for uuid in row.devices}
+            world.replicas[row.task_id].append(
+                Replica(
+                    allocation=row.id,
+                    node=world.nodes[row.node_id].name,
+                    gpus=len(row.devices) * gpu_milli / 1000,
+                )
+            )
 
 
-async def _watched(session: AsyncSession, nodes: Mapping[int, HoldingNode]) -> list[Watched]:
+async def _read_devices(session: AsyncSession, world: World) -> None:
     in_force = await quarantines.active(session)
     released: dict[DeviceKey, dict[Code, int]] = defaultdict(dict)
     for (node_id, uuid, code), at in (await quarantines.last_releases(session)).items():
         released[node_id, uuid][code] = milliseconds(at)
-    watched = []
-    for node_id, uuid, index, model, simulated in await session.execute(
-        select(Device.node_id, Device.uuid, Device.index, Device.model, Device.simulated)
-    ):
-        key, node = (node_id, uuid), nodes[node_id]
+    query = select(Device.node_id, Device.uuid, Device.index, Device.model, Device.simulated)
+    async for node_id, uuid, index, model, simulated in _rows(session, query):
+        key, node = (node_id, uuid), world.nodes[node_id]
         if not simulated:
             node.real_devices[uuid] = index
-        watched.append(
+        world.watched.append(
             Watched(
                 place=Place(node_id=node_id, node=node.name, uuid=uuid, index=index),
                 model=model,
@@ -131,7 +127,6 @@ async def _watched(session: AsyncSession, nodes: Mapping[int, HoldingNode]) -> l
                 released_ms=released.get(key, {}),
             )
         )
-    return watched
 
 
 def milliseconds(moment: datetime) -> int:

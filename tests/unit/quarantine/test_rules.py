@@ -1,5 +1,7 @@
 """The rules that take a device out of service: what they say, and that unknown says nothing."""
 
+from statistics import median
+
 import pytest
 
 from app.quarantine import rules
@@ -112,13 +114,23 @@ def test_throttling_counts_when_it_lasts_and_is_over_when_clear_lasts_longer() -
 
 def test_a_device_is_compared_with_busy_peers_alone_and_with_two_at_least() -> None:
     devices = [("a", 1000.0, 90.0), ("b", 1900.0, 95.0), ("c", 2000.0, 99.0)]
-    first, *others = rules.paces(devices, LIMITS)
+    first, *others = rules.paces(devices[::-1], LIMITS)
     assert first == Pace(device="a", clock_sm_mhz=1000, peers_mhz=1950, peers=2)
     assert rules.is_slow(first, LIMITS)
     assert not any(rules.is_slow(pace, LIMITS) for pace in others)
     assert list(rules.paces(devices[:2], LIMITS)) == []
     idle = [*devices[:2], ("c", 2000.0, 10.0), ("d", None, 99.0), ("e", 2000.0, None)]
     assert list(rules.paces(idle, LIMITS)) == []
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 9])
+def test_each_is_compared_with_the_median_of_all_others(count: int) -> None:
+    clocks = [float(1000 + 7 * number * number) for number in range(count)]
+    devices = [(str(number), clock, 99.0) for number, clock in enumerate(clocks)]
+    for pace in rules.paces(devices, LIMITS):
+        others = [clock for name, clock, _ in devices if name != pace.device]
+        assert pace.peers_mhz == median(others)
+        assert pace.peers == count - 1
 
 
 def test_a_quarter_slower_for_long_is_a_slow_rank() -> None:
