@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as ConnectionsTakenError
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
@@ -53,6 +54,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StaleDataError, _changed_meanwhile)
     app.add_exception_handler(IntegrityError, _changed_meanwhile)
     app.add_exception_handler(OperationalError, _database_busy)
+    app.add_exception_handler(ConnectionsTakenError, _database_busy)
     app.add_exception_handler(Exception, _bug)
 
 

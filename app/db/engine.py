@@ -23,6 +23,8 @@ from sqlalchemy.ext.asyncio import (
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 _BUSY_TIMEOUT_MS = 10_000
+_CONNECTION_WAIT_SECONDS = 10.0
+"""Less than an agent's patience: better that it hears to come again than nothing."""
 _PLAN_LOCK = 0x57_0A_91
 """Key of the advisory lock that makes one plan commit follow another on PostgreSQL."""
 
@@ -38,7 +40,12 @@ class Database:
         self.engine = (
             _sqlite_engine(self.url, pragmas)
             if self.is_sqlite
-            else create_async_engine(self.url, pool_pre_ping=True, pool_size=pool_size)
+            else create_async_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=pool_size,
+                pool_timeout=_CONNECTION_WAIT_SECONDS,
+            )
         )
         self._reader = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writer = async_sessionmaker(

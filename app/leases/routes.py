@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
 
 from app import signals
 from app.db.tables import Node
@@ -75,10 +76,11 @@ async def desired_set(
     while True:
         ticket = ctx.signals.ticket(signals.node_topic(agent.id))
         async with ctx.database.read() as session:
-            node = await session.get_one(Node, agent.id)
-            if node.revision != query.revision:
+            # The one number first: in a large fleet this is asked all the time.
+            known = await session.scalar(select(Node.revision).where(Node.id == agent.id))
+            if known != query.revision:
+                node = await session.get_one(Node, agent.id)
                 return await desired.desired_set(session, node)
         remaining = deadline - ctx.clock.monotonic()
-        if remaining <= 0 or ctx.signals.closed:
+        if remaining <= 0 or ctx.signals.closed or not await signals.wait(ticket, remaining):
             return Response(status_code=status.HTTP_204_NO_CONTENT)
-        await signals.wait(ticket, remaining)

@@ -44,7 +44,10 @@ async def apply_report(
     ctx: Context, session: AsyncSession, principal: NodePrincipal, report: wire.Report
 ) -> Applied:
     applied = Applied()
-    node = await session.get_one(Node, principal.id, options=[selectinload(Node.devices)])
+    # Not read for all: after a restart every node's report is recorded, within seconds.
+    about_devices = report.inventory is not None or report.events
+    options = [selectinload(Node.devices)] if about_devices else []
+    node = await session.get_one(Node, principal.id, options=options)
     applied.duplicate = not await _is_news(ctx, session, node.id, report)
     rows = await _rows(session, node.id, report.allocations)
     if not applied.duplicate:

@@ -5,14 +5,22 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psycopg
 import pytest
+import sqlalchemy.exc
 
+from app.db import engine
 from app.settings import Settings
 from tests.command import Installation
 from tests.full_disk import no_file_beyond
@@ -205,6 +213,23 @@ async def test_a_write_that_the_database_breaks_off_is_one_failure_and_no_more(
         assert node.refused == {503: 1}
         assert (await node.send(batch))["rows"] == 2
     assert stored_rows(postgres_database) == sorted(node.sent)
+
+
+async def test_who_finds_all_connections_taken_is_told_to_come_again(
+    tmp_path: Path, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_CONNECTION_WAIT_SECONDS", 0.05)
+    async with running(tmp_path / "home", postgres_database) as service:
+        agent = await service.join("n1", gpus=2)
+        async with AsyncExitStack() as held, asyncio.timeout(GIVE_UP_SECONDS):
+            with suppress(sqlalchemy.exc.TimeoutError):
+                while True:
+                    session = await held.enter_async_context(service.context.database.read())
+                    await session.execute(sqlalchemy.text("SELECT 1"))
+            refused = await agent.http.post("/agent/v1/report", json=agent.report_form())
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+        assert (await agent.report())["lease_seconds"] > 0
 
 
 async def test_a_full_partition_makes_agents_wait_and_nothing_else(small_disk: Path) -> None:
