@@ -1,7 +1,7 @@
 """Sums over a range, by what series are grouped by: what was held, used and left unused.
 
 Each row counts for the time that its readings stand for: a host is measured always, so the most
-readings that any host has in a stretch are a whole stretch. What wasn't measured counts nowhere.
+readings that any host has in a stretch are all of it. What wasn't measured counts nowhere.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,8 @@ from app.settings import Settings
 _MINUTES_RANGE_MS = 2 * 3_600_000
 """Longer ranges are read from whole hours: a fleet has sixty times as many minutes."""
 _IDLE_BELOW_PERCENT = 1.0
+_ALIKE = 1.01
+"""A reading more or less in an hour is no other interval."""
 _JOULES_PER_KWH = 3.6e6
 
 Form = dict[str, Any]
@@ -129,24 +131,36 @@ def _rows(kind: Kind, span: _Span, *, lead: int = 0) -> FromClause:
 
 
 async def _weight(session: AsyncSession, span: _Span) -> "_Weight":
-    hosts = _rows(Kind.HOST, span)
+    hosts = _rows(Kind.HOST, span, lead=1)
     rows = await session.execute(
         select(hosts.c.taken_at_ms, func.max(hosts.c.readings)).group_by(hosts.c.taken_at_ms)
     )
-    return _Weight({at_ms: int(readings) for at_ms, readings in rows})
+    most = {at_ms: int(readings) for at_ms, readings in rows}
+    return _Weight(whole_readings(most, span.resolution.width_ms))
+
+
+def whole_readings(most: Mapping[int, int], width_ms: int) -> dict[int, int]:
+    """By stretch: how many readings are all of it, given the most that any host has in each.
+
+    In one that wasn't measured to its end (it isn't over, all was down) that is what the stretches
+    beside it have. The interval itself changes little from one to the next.
+    """
+    return {
+        at_ms: max(most.get(at_ms + side * width_ms, 0) for side in (-1, 0, 1)) for at_ms in most
+    }
 
 
 class _Weight:
     """How much of a stretch a row's readings stand for."""
 
     def __init__(self, whole: Mapping[int, int]) -> None:
-        """``whole``: by stretch, the most readings that any host has in it."""
+        """``whole``: by stretch, how many readings are all of it."""
         self._whole = whole
         self._most = max(whole.values(), default=1)
 
     def __call__(self, rows: FromClause) -> ColumnElement[Any]:
         readings: ColumnElement[Any] = rows.c.readings
-        if len(set(self._whole.values())) <= 1:  # as nearly always, and far cheaper
+        if self._most <= _ALIKE * min(self._whole.values(), default=1):  # as usual; far cheaper
             return readings * (1.0 / self._most)
         shares = {at_ms: 1.0 / readings for at_ms, readings in self._whole.items()}
         return readings * case(shares, value=rows.c.taken_at_ms, else_=1.0 / self._most)

@@ -17,6 +17,8 @@ USER_ROUTES = [
     ("GET", "/api/v1/plans"),
     ("POST", "/api/v1/solve"),
     ("GET", "/api/v1/telemetry/latest"),
+    ("GET", "/api/v1/telemetry/export"),
+    ("GET", "/api/v1/telemetry/live"),
     ("GET", "/api/v1/events"),
 ]
 AGENT_ROUTES = [

@@ -133,18 +133,34 @@ async def test_the_newest_minutes_come_from_rows_as_they_came(timed: Service) ->
     assert await sums(timed, by="queue", start_ms=start, end_ms=now) == ({}, {**found, "items": []})
 
 
-async def test_a_stretch_counts_by_what_its_own_hosts_measured(timed: Service) -> None:
-    """A service that asked for a row every 10 s, and later for one every 20 s."""
+async def test_an_hour_in_which_nothing_could_be_measured_to_its_end_counts_in_part(
+    timed: Service,
+) -> None:
     end = timed.now_ms() // HOUR_MS * HOUR_MS
     start = end - 4 * HOUR_MS
-    times = every(start, 2 * 360) + every(start + 2 * HOUR_MS, 2 * 360)[::2]
+    times = every(start, 4 * 360)
+    times = times[: 360 + 90] + times[2 * 360 :]  # all was down for 45 minutes
     await store(
         timed, Subject(kind=Kind.HOST, key="n1", node="n1"), times, load_1m=[1.0] * len(times)
     )
     await store(timed, replica(1, queue="red"), times, gpu_utilization_percent=[1.0] * len(times))
     await roll_up(timed, until_ms=end)
     items, _ = await sums(timed, by="queue", start_ms=start, end_ms=end)
-    assert items["red"]["gpu_hours"] == pytest.approx(4)
+    assert items["red"]["gpu_hours"] == pytest.approx(3.25)
+
+
+async def test_a_stretch_counts_by_what_hosts_measured_around_it(timed: Service) -> None:
+    """A service that asked for a row every 10 s, and later for one every 20 s."""
+    end = timed.now_ms() // HOUR_MS * HOUR_MS
+    start = end - 6 * HOUR_MS
+    times = every(start, 3 * 360) + every(start + 3 * HOUR_MS, 3 * 360)[::2]
+    await store(
+        timed, Subject(kind=Kind.HOST, key="n1", node="n1"), times, load_1m=[1.0] * len(times)
+    )
+    await store(timed, replica(1, queue="red"), times, gpu_utilization_percent=[1.0] * len(times))
+    await roll_up(timed, until_ms=end)
+    items, _ = await sums(timed, by="queue", start_ms=start, end_ms=end)
+    assert items["red"]["gpu_hours"] == pytest.approx(5.5), "the hour of the change counts half"
 
 
 async def test_what_cannot_be_summed_is_refused(timed: Service) -> None:
