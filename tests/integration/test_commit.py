@@ -13,6 +13,8 @@ from app.main import create_app
 from app.nodes import service as nodes
 from app.planning.commit import Committed, commit
 from app.planning.snapshot import Snapshot, take
+from app.quarantine import service as quarantines
+from app.quarantine.rules import Code
 from app.settings import Settings
 from app.tasks import service as tasks
 from protocol.node import Registration
@@ -123,6 +125,18 @@ async def test_a_gang_that_lost_one_of_its_devices_is_rejected_as_a_whole(ctx: C
     done = await commit_plan(ctx, look)
     assert (done.placed, done.rejected) == ((), (gang,))
     assert await state(ctx, gang) == "pending"
+
+
+async def test_a_device_quarantined_meanwhile_is_not_given_and_the_other_is(ctx: Context) -> None:
+    await join(ctx, "n1", 2)
+    both = {await submit(ctx), await submit(ctx)}
+    look = await snapshot(ctx)
+    async with ctx.database.write() as session:
+        place = await quarantines.find_device(session, "n1", "1")
+        await quarantines.begin(ctx, session, place, Code.MANUAL, "odd noises")
+    done = await commit_plan(ctx, look)
+    assert len(done.placed) == 1
+    assert {*done.placed, *done.rejected} == both
 
 
 async def test_a_node_cordoned_meanwhile_gets_nothing_and_the_others_get_theirs(

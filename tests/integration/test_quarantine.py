@@ -1,5 +1,6 @@
 """A quarantined device takes no new task; what runs there stays."""
 
+import asyncio
 from typing import Any
 
 from tests.integration.test_main_path import desired
@@ -87,6 +88,14 @@ async def test_the_same_word_twice_is_one_quarantine(service: Service) -> None:
     assert len(await happened(service, "device_released")) == 1
     assert await listed(service) == []
     assert [one["id"] for one in await listed(service, all=True)] == [first["id"]]
+
+
+async def test_many_who_say_it_at_once_make_one_quarantine(service: Service) -> None:
+    await service.join("n1", gpus=1)
+    said = await asyncio.gather(*(keep_off(service, "n1", "0") for _ in range(8)))
+    assert len({one["id"] for one in said}) == 1
+    await asyncio.gather(*(release(service, said[0]["id"]) for _ in range(8)))
+    assert len(await happened(service, "device_quarantined", "device_released")) == 2
 
 
 async def test_the_list_is_paged_newest_first(service: Service) -> None:
