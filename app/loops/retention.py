@@ -14,7 +14,7 @@ from app.metrics.writer import Writer
 from app.planning import service as planning
 
 _EVERY_SECONDS = 300.0
-_ROWS_A_STEP = 20_000
+ROWS_A_STEP = 20_000
 """Small enough that a report never waits for long behind a deletion."""
 _KEYS_KEPT = timedelta(days=2)
 _RUNS_KEPT = timedelta(days=7)
@@ -45,7 +45,7 @@ class RetentionLoop:
             before_ms = now_ms - round(hours * 3_600_000)
             for kind in Kind:
                 more |= await retention.drop_older(
-                    self._store, kind, resolution, before_ms=before_ms, rows=_ROWS_A_STEP
+                    self._store, kind, resolution, before_ms=before_ms, rows=ROWS_A_STEP
                 )
         before_ms = round((now - _RUNS_KEPT).timestamp() * 1000)
         if await retention.drop_received(self._store, before_ms=before_ms):

@@ -11,6 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+UNKNOWN_PART = """
+from benchmarks.telemetry_suite import run
+next(run())
+"""
+
 PLANTED_SUITE = """
 import sys
 from pathlib import Path
@@ -46,6 +51,12 @@ def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
     done = python("-m", "benchmarks", "allocation")
     assert done.returncode == 2
     assert "no such suite: allocation (there are: solver, service, telemetry)" in done.stderr
+
+
+def test_a_part_of_telemetry_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    done = python("-c", UNKNOWN_PART, BENCH_TELEMETRY="ingest,everything")
+    assert done.returncode == 1
+    assert "no part everything (there are: ingest, retention, reads, agent, fleet)" in done.stderr
 
 
 def test_ok_follows_from_value_and_must_and_a_case_left_out_has_no_value(tmp_path: Path) -> None:
