@@ -6,7 +6,8 @@ from app.db.tables import Node
 from app.deps import Context
 from app.events.service import EventKind, record
 from protocol.report import Report
-from telemetry.samples import DeviceEvent
+from telemetry.samples import DeviceEvent, DeviceEventKind
+from telemetry.xids import describe
 
 
 def note_events(
@@ -25,19 +26,24 @@ def note_events(
     for numbered in news:
         event = numbered.event
         of = "" if event.uuid is None else f"GPU {index.get(event.uuid, event.uuid)}: "
-        code = "" if event.code is None else f" {event.code}"
-        said = f": {event.message}" if event.message else ""
         record(
             session,
             at=ctx.clock.now(),
             kind=EventKind.DEVICE_EVENT,
             node=node.name,
-            message=f"{of}{event.kind}{code}{said}",
+            message=of + _in_words(event),
         )
     if news:
         node.event_log = report.event_log
         node.event_seq = max(numbered.seq for numbered in news)
     return tuple(numbered.event for numbered in news)
+
+
+def _in_words(event: DeviceEvent) -> str:
+    """The node's own words; an Xid's without any are its number's."""
+    if event.kind is DeviceEventKind.XID and event.code is not None:
+        return event.message or describe(event.code)
+    return f"{event.kind}: {event.message}" if event.message else event.kind.value
 
 
 def events_settled(node: Node, report: Report) -> int:

@@ -54,7 +54,9 @@ def xid_fault(code: int, message: str) -> str | None:
     """Why an Xid keeps tasks off the device; None for an application's own mistake."""
     if classify(code) is not XidClass.HARDWARE:
         return None
-    return f"{describe(code)}{f': {message}' if message else ''}"
+    said = describe(code)
+    # The agent's words are the same, unless it has more to tell.
+    return said if not message or message == said else f"{said}: {message}"
 
 
 def ecc(count: float | None, *, acknowledged: float) -> Verdict | None:

@@ -101,7 +101,7 @@ async def test_a_late_report_is_a_duplicate_also_after_quiet_ones(timed: Service
 
 
 def xid(seq: int, code: int, uuid: str | None = "SIM-n1-0") -> dict[str, Any]:
-    about = {"at_ms": 1, "kind": "xid", "uuid": uuid, "code": code, "message": "told"}
+    about = {"at_ms": 1, "kind": "xid", "uuid": uuid, "code": code, "message": f"told of {code}"}
     return {"seq": seq, "event": about}
 
 
@@ -116,12 +116,12 @@ async def test_events_are_recorded_once_however_often_they_come(timed: Service) 
     again = await agent.report(event_log="log-1", events=[xid(1, 31), xid(2, 43), xid(3, 13)])
     assert (first["events_settled"], again["events_settled"]) == (2, 3)
     assert await told(timed) == [
-        "GPU 0: xid 31: told",
-        "GPU 0: xid 43: told",
-        "GPU 0: xid 13: told",
+        "GPU 0: told of 31",
+        "GPU 0: told of 43",
+        "GPU 0: told of 13",
     ]
     await agent.report(event_log="log-2", events=[xid(1, 45, None)])
-    assert (await told(timed))[3:] == ["xid 45: told"]
+    assert (await told(timed))[3:] == ["told of 45"]
 
 
 async def test_events_in_a_report_that_was_overtaken_come_again_and_count_then(
@@ -134,4 +134,4 @@ async def test_events_in_a_report_that_was_overtaken_come_again_and_count_then(
     assert (answer["duplicate"], answer["events_settled"]) == (True, 0)
     assert await told(timed) == []
     assert (await agent.report(event_log="log-1", events=[xid(1, 31)]))["events_settled"] == 1
-    assert await told(timed) == ["GPU 0: xid 31: told"]
+    assert await told(timed) == ["GPU 0: told of 31"]
