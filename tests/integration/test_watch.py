@@ -164,6 +164,17 @@ async def test_evidence_from_before_a_release_does_not_count_again(
     assert await codes(timed) == ["ecc", "throttled"]
 
 
+async def test_an_error_right_after_a_release_is_a_new_one(timed: Service, watch: Watch) -> None:
+    agent = await timed.join("n1", gpus=1)
+    await watch.device(agent, 1, ecc_uncorrected=2)
+    [one] = await listed(timed)
+    await release(timed, one["id"])
+    await watch.look()
+    assert await listed(timed) == [], "nothing has been measured since"
+    await watch.device(agent, 0.5, ecc_uncorrected=3)
+    assert await codes(timed) == ["ecc"]
+
+
 async def test_memory_errors_after_a_reset_are_new_ones(timed: Service, watch: Watch) -> None:
     agent = await timed.join("n1", gpus=1)
     await watch.device(agent, 1, ecc_uncorrected=2)

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import HOUR, MINUTE, RAW, Kind, series, table
+from app.streaks import GAP_MS
 
 Key = tuple[str, str]
 """A series of a kind: its node, and its key there."""
@@ -66,9 +67,11 @@ class Looks:
     async def least_since(
         self, key: Key, column: str, since_ms: int, *, now_ms: int, kind: Kind = Kind.DEVICE
     ) -> float | None:
-        """The least value since a moment; None when nothing is known of that time."""
-        least = None
+        """The least that it has been from a moment on, what it was at that moment included; None
+        when nothing is known of that time."""
+        known = []
         for of_series in await self._series(kind, [key]):
+            known.append(await self._value_at(kind, of_series, column, since_ms))
             for resolution in (RAW, MINUTE, HOUR):
                 rows = table(kind, resolution)
                 first = max(since_ms, now_ms - _LATEST_MS) if resolution is RAW else since_ms
@@ -76,10 +79,31 @@ class Looks:
                     rows.c.series_id == of_series, rows.c.taken_at_ms > first
                 )
                 async with self._store.read() as session:
-                    value = await session.scalar(query)
-                if value is not None:
-                    least = value if least is None else min(least, value)
-        return least
+                    known.append(await session.scalar(query))
+        return min((value for value in known if value is not None), default=None)
+
+    async def _value_at(
+        self, kind: Kind, of_series: int, column: str, moment_ms: int
+    ) -> float | None:
+        """By the last row of before, or by the minute that it was in: rows are kept for days."""
+        for resolution, at_most_before_ms in ((RAW, GAP_MS), (MINUTE, MINUTE.width_ms)):
+            rows = table(kind, resolution)
+            query = (
+                select(rows.c[column])
+                .where(
+                    rows.c.series_id == of_series,
+                    rows.c.taken_at_ms <= moment_ms,
+                    rows.c.taken_at_ms > moment_ms - at_most_before_ms,
+                    rows.c[column].is_not(None),
+                )
+                .order_by(rows.c.taken_at_ms.desc())
+                .limit(1)
+            )
+            async with self._store.read() as session:
+                value = await session.scalar(query)
+            if value is not None:
+                return value
+        return None
 
     async def most_ever(self, kind: Kind, key: Key, column: str) -> float | None:
         """The largest value that is kept of it, the last moments aside."""
