@@ -75,7 +75,7 @@ class Aggregates:
             weight = await _weight(session, span)
             made = _of_tasks if kind is Kind.TASK else _of_devices
             found = (await session.execute(made(by, span, weight))).all()
-        hours = span.resolution.width_ms / 3_600_000
+        hours = span.resolution.width_ms / 3_600_000 * weight.factor
         item = _task_item if kind is Kind.TASK else _device_item
         return {
             "by": by.value,
@@ -157,11 +157,14 @@ class _Weight:
         """``whole``: by stretch, how many readings are all of it."""
         self._whole = whole
         self._most = max(whole.values(), default=1)
+        self._is_one = self._most <= _ALIKE * min(whole.values(), default=1)
+        self.factor = 1 / self._most if self._is_one else 1.0
+        """To be multiplied with what comes of it: integers are summed twice as fast."""
 
     def __call__(self, rows: FromClause) -> ColumnElement[Any]:
         readings: ColumnElement[Any] = rows.c.readings
-        if self._most <= _ALIKE * min(self._whole.values(), default=1):  # as usual; far cheaper
-            return readings * (1.0 / self._most)
+        if self._is_one:  # as usual
+            return readings
         shares = {at_ms: 1.0 / readings for at_ms, readings in self._whole.items()}
         return readings * case(shares, value=rows.c.taken_at_ms, else_=1.0 / self._most)
 
