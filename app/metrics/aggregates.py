@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Double,
     FromClause,
     Select,
     Subquery,
     case,
+    cast,
     func,
     select,
     union_all,
@@ -189,10 +191,10 @@ def _of_tasks(by: By, span: _Span, weight: _Weight) -> Select[Any]:
     return _grouped(
         by,
         each,
-        func.sum(each.c.stretches).label("stretches"),
-        func.sum(each.c.stretches * gpus).label("held"),
-        func.sum(each.c.measured * gpus).label("measured"),
-        func.sum(each.c.used * gpus).label("used"),
+        _total(each.c.stretches).label("stretches"),
+        _total(each.c.stretches * gpus).label("held"),
+        _total(each.c.measured * gpus).label("measured"),
+        _total(each.c.used * gpus).label("used"),
         func.max(each.c.gpu_memory).label("gpu_memory"),
         func.max(each.c.memory).label("memory"),
     )
@@ -220,7 +222,7 @@ def _of_devices(by: By, span: _Span, weight: _Weight) -> Select[Any]:
     return _grouped(
         by,
         each,
-        *(func.sum(each.c[name]).label(name) for name in sums),
+        *(_total(each.c[name]).label(name) for name in sums),
         func.max(each.c.memory).label("memory"),
     )
 
@@ -249,6 +251,11 @@ def _grouped(by: By, each: Subquery, *sums: ColumnElement[Any]) -> Select[Any]:
         .group_by(name)
         .order_by(name)
     )
+
+
+def _total(value: ColumnElement[Any]) -> ColumnElement[float]:
+    """PostgreSQL's sums of integers would be Decimals."""
+    return cast(func.sum(value), Double)
 
 
 def _task_item(row: Any, hours: float) -> Form:
