@@ -16,6 +16,7 @@ from app.errors import ForbiddenError
 from app.heartbeats import Pace
 from app.metrics.clocks import NodeClocks
 from app.metrics.live import HostDetail, Live
+from app.metrics.series_ids import SeriesIds
 from app.metrics.subjects import Subjects
 from app.metrics.writer import Batch, Writer
 from app.nodes.service import require_version
@@ -25,7 +26,6 @@ _REPORT = TypeAdapter(SampleReport)
 _IMPLAUSIBLE = {"greater_than_equal", "less_than_equal", "finite_number", "int_from_float"}
 _FUTURE_MS = 60_000
 """A corrected clock may be this far ahead; a row from beyond is pinned to now."""
-_SERIES_REMEMBERED_MAX = 200_000
 _BACKLOG_WHEN_IDLE, _BACKLOG_WHEN_BUSY = 120, 30
 
 
@@ -52,13 +52,12 @@ class Intake:
         keep_ms: int,
     ) -> None:
         self._clock = clock
-        self._store = store
         self._subjects = subjects
         self._writer = writer
         self._live = live
         self._pace = pace
         self._keep_ms = keep_ms
-        self._series: dict[Subject, int] = {}
+        self._series = SeriesIds(store)
         self.clocks = NodeClocks()
         self.dropped: dict[str, int] = {}
         """By node: rows that its agent had to give up."""
@@ -154,17 +153,13 @@ class Intake:
     ) -> list[int | None]:
         """The series of each key; None for what isn't this node's."""
         found = await self._subjects.find(sender.id, sender.name, kind, keys)
-        missing = [subject for subject in found.values() if subject not in self._series]
-        if missing:
-            if len(self._series) > _SERIES_REMEMBERED_MAX:
-                self._series.clear()  # most are of tasks that ended long ago
-            self._series.update(await self._store.ensure_series(missing))
+        series = await self._series.of(found.values())
         ids: list[int | None] = []
         for key in keys:
             subject = found.get(key)
-            ids.append(None if subject is None else self._series[subject])
+            ids.append(None if subject is None else series[subject])
             if subject is not None:
-                named[self._series[subject]] = subject
+                named[series[subject]] = subject
         return ids
 
     def _show(self, node: str, batches: Sequence[Batch], named: dict[int, Subject]) -> None:

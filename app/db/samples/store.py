@@ -7,10 +7,9 @@ tuples on SQLite, COPY on PostgreSQL): a batch is known by its number.
 import asyncio
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ class SampleStore:
 
     # Writing.
 
-    async def ensure_series(self, subjects: Sequence[Subject]) -> dict[Subject, int]:
+    async def ensure_series(self, subjects: Collection[Subject]) -> dict[Subject, int]:
         """The ids of these series, made where they're new; what they're grouped by is renewed."""
         dialect = sqlite if self.is_sqlite else postgresql
         insert = dialect.insert(series)
@@ -95,10 +94,11 @@ class SampleStore:
         query = insert.on_conflict_do_update(
             index_elements=named, set_={group: insert.excluded[group] for group in groups}
         ).returning(series.c.id, *(series.c[name] for name in named))
-        # In one order, so that two writers never wait for each other's rows.
-        rows = sorted((asdict(subject) for subject in set(subjects)), key=itemgetter(*named))
+        # Each once, though what it's grouped by may have changed meanwhile; and in one order, so
+        # that two writers never wait for each other's rows.
+        rows = {(one.kind, one.key, one.node): asdict(one) for one in subjects}
         async with self.database.write() as session:
-            found = await session.execute(query, rows)
+            found = await session.execute(query, [rows[key] for key in sorted(rows)])
             ids = {(row.kind, row.key, row.node): row.id for row in found}
         return {one: ids[one.kind, one.key, one.node] for one in subjects}
 
