@@ -10,13 +10,13 @@ from sqlalchemy import Executable, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.allocations.states import LIVE_STATES
-from app.db.tables import Allocation, Device, Node, Task
+from app.db.tables import Node
 from app.quarantine import service as quarantines
 from app.quarantine.rules import Code
 from app.quarantine.service import DeviceKey, Place
 from app.watch.devices import Watched
 from app.watch.tasks import Replica
-from app.watch.turns import AT_ONCE
+from app.watch.turns import in_turns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,10 +52,14 @@ class World:
     """By task, those that hold devices."""
 
 
+_NODES, _TASKS = Node.metadata.tables["nodes"], Node.metadata.tables["tasks"]
+_DEVICES, _ALLOCATIONS = Node.metadata.tables["devices"], Node.metadata.tables["allocations"]
+
+
 async def world_now(session: AsyncSession) -> World:
     """Read in parts, so that nobody waits for a whole fleet."""
     world = World()
-    async for row in _rows(session, select(Node.id, Node.name, Node.state)):
+    async for row in _rows(session, select(_NODES.c.id, _NODES.c.name, _NODES.c.state)):
         world.nodes[row.id] = HoldingNode(id=row.id, name=row.name, state=row.state)
     await _read_held(session, world)
     await _read_devices(session, world)
@@ -63,30 +67,30 @@ async def world_now(session: AsyncSession) -> World:
 
 
 async def _rows(session: AsyncSession, query: Executable) -> AsyncIterator[Any]:
-    found = await session.stream(query.execution_options(yield_per=AT_ONCE))
-    async for row in found:
+    """Of tables, not of classes: their values are made row by row, not all at once."""
+    async for row in in_turns(await session.execute(query)):
         yield row
 
 
 async def _read_held(session: AsyncSession, world: World) -> None:
-    live = Allocation.state.in_(LIVE_STATES)
+    live = _ALLOCATIONS.c.state.in_(LIVE_STATES)
     tasks = {}
-    query = select(Task.id, Task.name, Task.spec).where(
-        Task.id.in_(select(Allocation.task_id).where(live))
+    query = select(_TASKS.c.id, _TASKS.c.name, _TASKS.c.spec).where(
+        _TASKS.c.id.in_(select(_ALLOCATIONS.c.task_id).where(live))
     )
     async for row in _rows(session, query):
         tasks[row.id] = row.name, row.spec["request"]["gpu_milli"]
     async for row in _rows(
         session,
         select(
-            Allocation.id,
-            Allocation.task_id,
-            Allocation.node_id,
-            Allocation.devices,
-            Allocation.assigned_at,
+            _ALLOCATIONS.c.id,
+            _ALLOCATIONS.c.task_id,
+            _ALLOCATIONS.c.node_id,
+            _ALLOCATIONS.c.devices,
+            _ALLOCATIONS.c.assigned_at,
         )
         .where(live)
-        .order_by(Allocation.id),
+        .order_by(_ALLOCATIONS.c.id),
     ):
         name, gpu_milli = tasks[row.task_id]
         world.held.append(
@@ -114,7 +118,8 @@ async def _read_devices(session: AsyncSession, world: World) -> None:
     released: dict[DeviceKey, dict[Code, int]] = defaultdict(dict)
     for (node_id, uuid, code), at in (await quarantines.last_releases(session)).items():
         released[node_id, uuid][code] = milliseconds(at)
-    query = select(Device.node_id, Device.uuid, Device.index, Device.model, Device.simulated)
+    names = ("node_id", "uuid", "index", "model", "simulated")
+    query = select(*(_DEVICES.c[name] for name in names))
     async for node_id, uuid, index, model, simulated in _rows(session, query):
         key, node = (node_id, uuid), world.nodes[node_id]
         if not simulated:
