@@ -12,6 +12,7 @@ from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
 from protocol.node import Registration
 from protocol.report import LogChunk, Report
+from protocol.samples import SampleReport
 from protocol.task import TaskSpec
 
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -20,6 +21,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     QuarantineForm,
     Registration,
     Report,
+    SampleReport,
     LogChunk,
 )
 _REF = "#/components/schemas/{model}"
