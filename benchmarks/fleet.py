@@ -19,7 +19,7 @@ from benchmarks.live_service import DEVICES, NODE, LiveService, join, state_repo
 from telemetry.stats import quantile
 
 INTERVAL_SECONDS = 10.0
-COMING_SECONDS = 30.0
+COMING_SECONDS = 60.0
 """In which the fleet comes up, each node for the first time; one interval later it's measured."""
 POLL_SECONDS = 30.0
 _ROWS_A_REPORT = 1 + DEVICES

@@ -64,18 +64,13 @@ class _Columns(Form):
 
     taken_at_ms: Annotated[list[Milliseconds], Field(max_length=ROWS_MAX)]
 
-    def _lengths(self, values: BaseModel) -> dict[str, int]:
-        return {
-            name: len(column)
-            for name in values.model_fields_set
-            if (column := getattr(values, name)) is not None
-        }
-
     def _checked(self, values: BaseModel, key: list[int], keys: tuple[str, ...]) -> None:
         rows = len(self.taken_at_ms)
+        lengths = {name: len(column) for name, column in vars(values).items() if column is not None}
+        lengths["key"] = len(key)
         faults = [
             f"{name} has {length} values for {rows} rows"
-            for name, length in sorted({"key": len(key), **self._lengths(values)}.items())
+            for name, length in lengths.items()
             if length != rows
         ]
         if key and max(key) >= len(keys):
