@@ -25,7 +25,7 @@ from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids
 from app.quiet import QuietReports
 from app.settings import Settings
-from app.signals import Signals
+from app.signals import Seen, Signals
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Context:
     heartbeats: Heartbeats
     pace: Pace
     quiet: QuietReports
+    revisions: Seen
+    """Of the nodes' desired sets, as those who wait for news of them last saw them."""
     principals: "dict[str, NodePrincipal]" = field(default_factory=dict)
     """Nodes by their token's digest, as looked up before. Cleared when a node joins or goes."""
 

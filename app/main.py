@@ -43,7 +43,7 @@ from app.planning.service import Planner
 from app.quarantine import routes as quarantine
 from app.quiet import QuietReports
 from app.settings import Settings
-from app.signals import Signals
+from app.signals import Seen, Signals
 from app.tasks import routes as tasks
 from app.watch import routes as watch
 from app.watch.service import Watcher
@@ -51,6 +51,7 @@ from app.watch.service import Watcher
 _SHUTDOWN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
 """Longer than agents pause: whoever sends just when its connection is closed hears nothing."""
+_REVISIONS_BELIEVED_SECONDS = 120.0
 _log = log.get("main")
 
 
@@ -77,6 +78,7 @@ def create_app(
             per_second_max=settings.samples_per_second_max,
         ),
         quiet=QuietReports(),
+        revisions=Seen(believed_seconds=_REVISIONS_BELIEVED_SECONDS),
     )
     app = FastAPI(
         title="Stowplan",

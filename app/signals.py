@@ -55,6 +55,29 @@ class Signals:
         self.notify(*self._tickets)
 
 
+class Seen:
+    """What a look at the database found that can't have changed: nothing was told of it since.
+
+    A waiter that comes again with the ticket of its last look needn't look again. Not for ever:
+    should news have been lost, the next look makes up for it.
+    """
+
+    def __init__(self, *, believed_seconds: float) -> None:
+        self._believed_seconds = believed_seconds
+        self._seen: dict[int, tuple[asyncio.Event, int, float]] = {}
+
+    def note(self, key: int, ticket: asyncio.Event, found: int, now: float) -> None:
+        """``ticket`` was taken before the look."""
+        self._seen[key] = (ticket, found, now)
+
+    def still(self, key: int, ticket: asyncio.Event, now: float) -> int | None:
+        """What was found, if that holds; None when somebody has to look."""
+        seen = self._seen.get(key)
+        if seen is None or seen[0] is not ticket or now - seen[2] > self._believed_seconds:
+            return None
+        return seen[1]
+
+
 async def wait(ticket: asyncio.Event, seconds: float) -> bool:
     """Wait for a ticket; False when the time ran out."""
     try:

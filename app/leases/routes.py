@@ -75,12 +75,15 @@ async def desired_set(
     deadline = ctx.clock.monotonic() + min(query.wait, ctx.settings.desired_wait_seconds_max)
     while True:
         ticket = ctx.signals.ticket(signals.node_topic(agent.id))
-        async with ctx.database.read() as session:
-            # The one number first: in a large fleet this is asked all the time.
-            known = await session.scalar(select(Node.revision).where(Node.id == agent.id))
-            if known != query.revision:
-                node = await session.get_one(Node, agent.id)
-                return await desired.desired_set(session, node)
+        now = ctx.clock.monotonic()
+        if ctx.revisions.still(agent.id, ticket, now) != query.revision:
+            async with ctx.database.read() as session:
+                # The one number first: in a large fleet this is asked all the time.
+                known = await session.scalar(select(Node.revision).where(Node.id == agent.id))
+                if known != query.revision:
+                    node = await session.get_one(Node, agent.id)
+                    return await desired.desired_set(session, node)
+            ctx.revisions.note(agent.id, ticket, query.revision, now)
         remaining = deadline - ctx.clock.monotonic()
         if remaining <= 0 or ctx.signals.closed or not await signals.wait(ticket, remaining):
             return Response(status_code=status.HTTP_204_NO_CONTENT)

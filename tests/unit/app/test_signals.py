@@ -1,6 +1,6 @@
 import asyncio
 
-from app.signals import Signals, wait
+from app.signals import Seen, Signals, wait
 
 
 async def test_news_between_the_look_and_the_wait_is_not_missed() -> None:
@@ -24,3 +24,15 @@ async def test_closing_wakes_all_waiters_and_those_who_come_later() -> None:
     signals.close()
     assert await waiting
     assert await wait(signals.ticket("tasks"), 0.0)
+
+
+def test_what_was_seen_holds_until_news_come_or_it_is_old() -> None:
+    signals = Signals()
+    seen = Seen(believed_seconds=10)
+    ticket = signals.ticket("node:1")
+    assert seen.still(1, ticket, 0) is None, "nobody has looked"
+    seen.note(1, ticket, 7, 0)
+    assert seen.still(1, signals.ticket("node:1"), 10) == 7
+    assert seen.still(1, signals.ticket("node:1"), 11) is None
+    signals.notify("node:1")
+    assert seen.still(1, signals.ticket("node:1"), 1) is None
