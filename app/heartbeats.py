@@ -42,7 +42,7 @@ class Pace:
     def linger_seconds(self) -> float:
         """How long measurements may wait to be committed together with others'. The more nodes, the
         more come in a moment."""
-        return min(0.02, max(0.002, len(self.heartbeats) / 100_000))
+        return min(0.01, max(0.002, len(self.heartbeats) / 100_000))
 
     @property
     def report_interval_seconds(self) -> float:

@@ -1,9 +1,11 @@
 """Watches the nodes' silence: first they get no new tasks, then their tasks are placed
 elsewhere."""
 
+import math
+from collections import defaultdict
 from datetime import timedelta
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import signals
@@ -63,22 +65,22 @@ class NodesLoop:
         return max(self._ctx.settings.unreachable_after_seconds, 3 * interval_seconds)
 
     async def _flush_last_seen(self, now: float) -> None:
-        """When nodes were heard, for people: one statement now and then, not one a report."""
+        """When nodes were heard, for people: now and then, not with each report."""
         heard = self._ctx.heartbeats.heard_since(self._flushed_at)
         if not heard:
             return
         self._flushed_at = now
         wall = self._ctx.clock.now()
+        # To the second: the nodes of one second are one statement, however many they are.
+        nodes: dict[int, list[int]] = defaultdict(list)
+        for node, at in heard.items():
+            nodes[math.ceil(now - at)].append(node)
         async with self._ctx.database.write() as session:
-            await session.execute(
-                update(_NODES)
-                .where(_NODES.c.id == bindparam("node"))
-                .values(last_seen_at=bindparam("seen")),
-                [
-                    {"node": node, "seen": wall - timedelta(seconds=now - at)}
-                    for node, at in heard.items()
-                ],
-            )
+            for seconds, ids in nodes.items():
+                seen = wall - timedelta(seconds=seconds)
+                await session.execute(
+                    update(_NODES).where(_NODES.c.id.in_(ids)).values(last_seen_at=seen)
+                )
 
     async def _judge(self, session: AsyncSession, silent: list[int], now: float) -> set[str]:
         topics: set[str] = set()

@@ -3,7 +3,6 @@
 One metric after the other: between two of them the service does other work.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -16,14 +15,15 @@ from app.metrics.families import FAMILIES
 from app.metrics.growth import Growth
 from app.metrics.live import INDEX, Reading
 from app.metrics.telemetry import Telemetry
+from app.turns import Turns, in_turns
 
-_ROWS_AT_ONCE = 1_000
 Labelled = tuple[str, tuple[float | None, ...]]
 
 
 async def exposition(telemetry: Telemetry, growth: Growth, *, now_ms: int) -> AsyncIterator[str]:
     """The text, metric by metric."""
     await telemetry.fleet.refresh(now_ms=now_ms)
+    turns = Turns()
     for kind in Kind:
         rows = await _labelled(telemetry, kind, now_ms)
         for family in FAMILIES[kind]:
@@ -31,7 +31,7 @@ async def exposition(telemetry: Telemetry, growth: Growth, *, now_ms: int) -> As
             text = family.text([(named, values[place]) for named, values in rows])
             if text:
                 yield text
-            await asyncio.sleep(0)
+            await turns.rest()
     for text in _own(telemetry):
         yield text
     for text in await _of_store(telemetry, growth, now_ms):
@@ -45,9 +45,7 @@ async def _labelled(telemetry: Telemetry, kind: Kind, now_ms: int) -> list[Label
         for node, devices in telemetry.fleet.roster.devices.items()
         for device in devices
     }
-    for number, reading in enumerate(telemetry.live.readings(kind, now_ms=now_ms), start=1):
-        if number % _ROWS_AT_ONCE == 0:
-            await asyncio.sleep(0)
+    async for reading in in_turns(telemetry.live.readings(kind, now_ms=now_ms)):
         match kind:
             case Kind.HOST:
                 named = {"node": reading.node}

@@ -11,7 +11,7 @@ from app.quarantine import rules
 from app.quarantine.rules import Code, Thresholds, Verdict
 from app.quarantine.service import DeviceKey, Place
 from app.streaks import GAP_MS, Streak, follow, only_after
-from app.watch.turns import in_turns
+from app.turns import in_turns
 
 _LASTING = (Code.THROTTLED, Code.UNMANAGED)
 """Told by how long rows have been so."""

@@ -20,9 +20,9 @@ from app.metrics.live import LATEST_WINDOW_MS, Live
 from app.nodes.states import NodeState
 from app.quarantine import service as quarantines
 from app.quarantine.rules import Code, Thresholds, Verdict
+from app.turns import in_turns
 from app.watch.devices import DeviceWatch, Watched
 from app.watch.tasks import Activity, Patience, TaskWatch
-from app.watch.turns import in_turns
 from app.watch.world import Held, HoldingNode, World, milliseconds, world_now
 
 _EVENT_OF = {

@@ -8,7 +8,7 @@ from app.db.samples.tables import Kind
 from app.findings import FindingKind
 from app.metrics.live import Live
 from app.streaks import GAP_MS, Streak, follow
-from app.watch.turns import in_turns
+from app.turns import in_turns
 
 _COLUMNS = ("gpu_process_peak_count", "gpu_utilization_peak_percent")
 

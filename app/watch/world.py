@@ -14,9 +14,9 @@ from app.db.tables import Node
 from app.quarantine import service as quarantines
 from app.quarantine.rules import Code
 from app.quarantine.service import DeviceKey, Place
+from app.turns import in_turns
 from app.watch.devices import Watched
 from app.watch.tasks import Replica
-from app.watch.turns import in_turns
 
 
 @dataclass(slots=True, kw_only=True)
