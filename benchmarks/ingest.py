@@ -16,8 +16,8 @@ from benchmarks.databases import postgresql
 from benchmarks.harness import Case
 from benchmarks.live_service import DEVICES, LiveService, join
 
-NODES = 16
-REPORTS_A_NODE = 100
+NODES = 64
+REPORTS_A_NODE = 40
 LOOKS = 13
 """Rows of each device in a report: 104 rows in all."""
 BATCH_ROWS = 800

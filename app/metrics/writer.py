@@ -17,7 +17,7 @@ from app.heartbeats import Pace
 from app.ranges import Ranges
 
 _log = log.get("samples")
-_ROWS_WORTH_A_COMMIT = 500
+_ROWS_WORTH_A_COMMIT = 1_500
 """With fewer the writer waits a moment for more: a commit costs a sync of the disk."""
 _ROWS_A_COMMIT = 5_000
 _RUNS_REMEMBERED_MAX = 64
