@@ -7,7 +7,7 @@ By itself it does so whenever a quarter has been added: with two thousand nodes 
 import gc
 
 _EVERY_SECONDS = 600.0
-_YOUNG, _MIDDLE, _NEVER = 20_000, 5, 1_000_000
+_YOUNG, _MIDDLE, _NEVER = 2_000, 10, 1_000_000
 
 
 def leave_the_old_alone() -> None:
