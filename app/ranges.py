@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterable
 
-STRETCHES_MAX = 64
+STRETCHES_MAX = 5_000
+"""More gaps than an agent's spool can leave: it keeps a day, and a batch is of ten seconds."""
 
 
 class Ranges:
