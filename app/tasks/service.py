@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import assert_never
 
@@ -186,9 +187,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
         case Step.GO:
             nodes = _want(replicas, Phase.RUN)
         case Step.RUN:
-            task.state = TaskState.RUNNING
-            task.started_at = task.started_at or ctx.clock.now()
-            _tell(ctx, session, task, EventKind.TASK_RUNNING, f"{task.name} runs")
+            _run(ctx, session, task, ctx.clock.now())
         case Step.STOP_REST:
             task.reason = task.reason or _first_failure(replicas)
             task.state = TaskState.STOPPING
@@ -196,6 +195,11 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {task.reason}")
         case Step.SUCCEED:
             task.reason = ""
+            if (
+                task.state == TaskState.STARTING
+            ):  # it was over before the node could tell that it ran
+                started = [a.started_at for a in replicas if a.started_at is not None]
+                _run(ctx, session, task, min(started, default=ctx.clock.now()))
             _end(ctx, session, task, TaskState.SUCCEEDED, EventKind.TASK_SUCCEEDED)
         case Step.CANCEL:
             _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
@@ -212,6 +216,12 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             assert_never(step)
     await bump_revision(session, nodes)
     return nodes
+
+
+def _run(ctx: Context, session: AsyncSession, task: Task, since: datetime) -> None:
+    task.state = TaskState.RUNNING
+    task.started_at = task.started_at or since
+    _tell(ctx, session, task, EventKind.TASK_RUNNING, f"{task.name} runs")
 
 
 def _want(replicas: Sequence[Allocation], phase: Phase) -> set[int]:

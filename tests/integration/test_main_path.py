@@ -192,3 +192,17 @@ async def test_events_tell_the_story_in_order(service: Service) -> None:
     assert kinds == ["task_submitted", "task_placed", "task_running", "task_succeeded"]
     rest = (await service.user.get(f"/api/v1/events?after={page['next_after']}")).json()
     assert rest["items"] == []
+
+
+async def test_a_task_that_ended_before_its_node_could_tell_did_run_all_the_same(
+    service: Service,
+) -> None:
+    agent = await service.join("n1")
+    task = await service.submit()
+    await service.until_state(task["id"], "starting")
+    [allocation] = await agent.desired()
+    await agent.report(exited(allocation) | {"started_at_ms": 1_767_225_699_000})
+    shown = await service.task(task["id"])
+    assert shown["started_at"] == "2026-01-01T00:01:39Z", "as the node says"
+    events = (await service.user.get(f"/api/v1/events?task={task['id']}")).json()["items"]
+    assert [event["kind"] for event in events][-2:] == ["task_running", "task_succeeded"]
