@@ -13,6 +13,11 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
 
 
+def milliseconds(moment: datetime) -> int:
+    """Since 1970, as rows of measurements and reports have it."""
+    return round(moment.timestamp() * 1000)
+
+
 class SystemClock:
     """The machine's clocks. Leases count suspended time too, so that a resumed laptop holds
     none."""

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
+from app.clock import milliseconds
 from app.db.tables import Allocation, Device, Node, Plan, Task
 from app.deps import Context, Ctx, loopback_or_user
 from app.metrics.prometheus import exposition
@@ -37,7 +38,7 @@ async def readyz(ctx: Ctx) -> Health:
 async def metrics(ctx: Ctx, telemetry: Measured) -> Response:
     """Prometheus text: nodes and tasks by state, everything measured, and how measuring goes."""
     counts = await _counts(ctx)
-    now_ms = round(ctx.clock.now().timestamp() * 1000)
+    now_ms = milliseconds(ctx.clock.now())
 
     async def parts() -> AsyncIterator[bytes]:
         yield counts

@@ -6,6 +6,8 @@ from sqlalchemy import JSON, BigInteger, Dialect, Integer
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
+from app.clock import milliseconds
+
 Document = JSON().with_variant(JSONB(), "postgresql")
 """A JSON value that is read and written whole."""
 
@@ -26,7 +28,7 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"a time without a zone can't be stored: {value!r}")
-        return round(value.timestamp() * 1000)
+        return milliseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)

@@ -1,17 +1,19 @@
-"""Inserting rows that may be there already, in the words of each dialect."""
+"""Rows that may be there already, in the words of each dialect."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+
+Insert = postgresql.Insert | sqlite.Insert
 
 
-async def insert_new(
-    session: AsyncSession, table: Table, rows: Sequence[dict[str, Any]], *, is_sqlite: bool
-) -> None:
-    """Insert the rows whose key isn't there yet; the others are left as they are."""
-    if rows:
-        dialect = sqlite if is_sqlite else postgresql
-        await session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+def insert_into(table: Table, *, is_sqlite: bool) -> Insert:
+    """An insert that knows what to do with a row that is there: see :func:`or_renew`."""
+    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+
+
+def or_renew(insert: Insert, *, key: Sequence[str], columns: Sequence[str]) -> Insert:
+    """Of a row whose key is there already, these columns are written anew."""
+    renewed = {name: insert.excluded[name] for name in columns}
+    return insert.on_conflict_do_update(index_elements=key, set_=renewed)

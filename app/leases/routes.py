@@ -19,6 +19,7 @@ from app.deps import (
     speaking_node,
 )
 from app.leases import desired, service
+from app.nodes.service import require_own
 from protocol.desired import DesiredSet
 from protocol.report import Report, ReportAck
 
@@ -43,7 +44,7 @@ async def report(request: Request) -> Response:
 
 
 async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
-    service.require_own(agent, form)
+    require_own(agent, form)
     now = ctx.clock.monotonic()
     revision = ctx.quiet.revision_if_quiet(agent.id, form, now)
     applied = service.Applied(revision=revision or 0)

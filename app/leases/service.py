@@ -12,10 +12,9 @@ from app import signals
 from app.allocations.states import AllocationState
 from app.db.tables import Allocation, Node, Task
 from app.deps import Context, NodePrincipal
-from app.errors import ForbiddenError
 from app.events.service import EventKind, record
 from app.leases.events import events_settled, note_events
-from app.nodes.service import apply_inventory, require_version
+from app.nodes.service import apply_inventory
 from app.nodes.states import NodeState
 from app.quarantine import service as quarantines
 from app.tasks import service as tasks
@@ -31,13 +30,6 @@ class Applied:
     settled: list[str] = field(default_factory=list)
     events_settled: int = 0
     topics: set[str] = field(default_factory=set)
-
-
-def require_own(principal: NodePrincipal, report: wire.Report) -> None:
-    """Refuse a report in another node's name, or in words of another version."""
-    require_version(report.version)
-    if report.node != principal.name:
-        raise ForbiddenError(f"this is the token of node {principal.name!r}, not {report.node!r}")
 
 
 async def apply_report(

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 
+from app.clock import milliseconds
 from app.db.samples import retention
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import HOUR, MINUTE, RAW, Kind
@@ -35,7 +36,7 @@ class RetentionLoop:
     async def tick(self) -> float:
         settings = self._ctx.settings
         now = self._ctx.clock.now()
-        now_ms = round(now.timestamp() * 1000)
+        now_ms = milliseconds(now)
         more = False
         for resolution, hours in (
             (RAW, settings.samples_keep_hours),
@@ -47,7 +48,7 @@ class RetentionLoop:
                 more |= await retention.drop_older(
                     self._store, kind, resolution, before_ms=before_ms, rows=ROWS_A_STEP
                 )
-        before_ms = round((now - _RUNS_KEPT).timestamp() * 1000)
+        before_ms = milliseconds(now - _RUNS_KEPT)
         if await retention.drop_received(self._store, before_ms=before_ms):
             self._writer.forget_received()
         self._live.forget_silent(now_ms=now_ms)

@@ -1,5 +1,6 @@
 """Makes minutes of rows and hours of minutes, also of rows that come late."""
 
+from app.clock import milliseconds
 from app.db.samples.rolling import Roller
 from app.db.samples.tables import HOUR, MINUTE, Kind
 from app.deps import Context
@@ -23,7 +24,7 @@ class RollupLoop:
         self._roller = roller
 
     async def tick(self) -> float:
-        now_ms = round(self._ctx.clock.now().timestamp() * 1000)
+        now_ms = milliseconds(self._ctx.clock.now())
         closed_ms = now_ms - _STRAGGLERS_MS
         more = False
         for resolution, stretches in ((MINUTE, _MINUTES_A_STEP), (HOUR, _HOURS_A_STEP)):

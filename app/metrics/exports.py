@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from app.clock import milliseconds
 from app.db.samples.pages import Selection, column_names, has_series, pages
 from app.db.samples.tables import RESOLUTIONS
 from app.deps import Ctx
@@ -47,7 +48,7 @@ async def export(
     ``resolution``: ``samples`` as they came, ``minutes`` or ``hours``; what isn't rolled up yet is
     in the finer ones only. Counters are as they were read: take differences.
     """
-    now_ms = round(ctx.clock.now().timestamp() * 1000)
+    now_ms = milliseconds(ctx.clock.now())
     start_ms, end_ms = range_of(query, now_ms=now_ms)
     [resolution] = [one for one in RESOLUTIONS if one.name == query.resolution.value]
     selection = Selection(

@@ -8,18 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.clock import Clock
+from app.clock import Clock, milliseconds
 from app.db.samples.store import Row, SampleStore, Subject
 from app.db.samples.tables import Kind
 from app.deps import NodePrincipal, invalid
-from app.errors import ForbiddenError
 from app.heartbeats import Pace
 from app.metrics.clocks import NodeClocks
 from app.metrics.live import HostDetail, Live
 from app.metrics.series_ids import SeriesIds
 from app.metrics.subjects import Subjects
 from app.metrics.writer import Batch, Writer
-from app.nodes.service import require_version
+from app.nodes.service import require_own
 from protocol.samples import SampleAck, SampleBatch, SampleReport
 
 _REPORT = TypeAdapter(SampleReport)
@@ -73,10 +72,8 @@ class Intake:
             OverloadedError, StoreUnavailableError: not now.
         """
         report, implausible = parse(data)
-        require_version(report.version)
-        if report.node != sender.name:
-            raise ForbiddenError(f"this is the token of node {sender.name!r}, not {report.node!r}")
-        now_ms = round(self._clock.now().timestamp() * 1000)
+        require_own(sender, report)
+        now_ms = milliseconds(self._clock.now())
         self.clocks.note(sender.name, sent_at_ms=report.sent_at_ms, arrived_at_ms=now_ms)
         left = _Left()
         named: dict[int, Subject] = {}

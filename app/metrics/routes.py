@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic_core import to_json
 
+from app.clock import milliseconds
 from app.db.samples.tables import Kind
 from app.deps import Context, Ctx, Reference, User
 from app.errors import NotFoundError
@@ -35,7 +36,7 @@ router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=
 
 
 def now_ms_of(ctx: Context) -> int:
-    return round(ctx.clock.now().timestamp() * 1000)
+    return milliseconds(ctx.clock.now())
 
 
 def _no_node(name: str) -> NotFoundError:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app import signals
+from app.clock import milliseconds
 from app.deps import Context, Ctx
 from app.errors import NotFoundError, ServiceError
 from app.metrics.queries import LiveQuery
@@ -71,4 +72,4 @@ async def node_events(ctx: Context, telemetry: Telemetry, node: str | None) -> A
 
 
 def _now_ms(ctx: Context) -> int:
-    return round(ctx.clock.now().timestamp() * 1000)
+    return milliseconds(ctx.clock.now())

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy import select
 
+from app.clock import milliseconds
 from app.db.samples.rolling import Roller
 from app.db.samples.store import SampleStore
 from app.db.samples.tables import RAW, Kind, series, table
@@ -47,7 +48,7 @@ class Telemetry:
         """Tables, what was rolled up, and the latest of everything as an earlier run left it."""
         await self.store.open()
         await self.roller.open()
-        since_ms = round(self._clock.now().timestamp() * 1000) - LATEST_WINDOW_MS
+        since_ms = milliseconds(self._clock.now()) - LATEST_WINDOW_MS
         async with self.store.read() as session:
             for kind in Kind:
                 rows = table(kind, RAW)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import log
-from app.clock import Clock
+from app.clock import Clock, milliseconds
 from app.db.samples.store import Row, SampleStore, Writing
 from app.db.samples.tables import Kind
 from app.errors import OverloadedError
@@ -182,7 +182,7 @@ class Writer:
                 )
             )
         if writing.received:
-            now_ms = round(self._clock.now().timestamp() * 1000)
+            now_ms = milliseconds(self._clock.now())
             await self._store.write(writing, now_ms=now_ms)
             self._adopt(writing.received)
             self.rows_stored += sum(answer.rows for answer in answers)

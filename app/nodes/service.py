@@ -20,6 +20,8 @@ from app.nodes.states import NodeState
 from app.quarantine import service as quarantines
 from protocol import VERSION
 from protocol.node import Registration
+from protocol.report import Report
+from protocol.samples import SampleReport
 from telemetry.samples import DeviceInventory, Inventory
 
 
@@ -30,6 +32,13 @@ def require_version(version: int) -> None:
             f"this service speaks version {VERSION} of the agent protocol, not {version}: "
             "install the same release of stowplan on both"
         )
+
+
+def require_own(principal: NodePrincipal, report: Report | SampleReport) -> None:
+    """Refuse a report in another node's name, or in words of another version."""
+    require_version(report.version)
+    if report.node != principal.name:
+        raise ForbiddenError(f"this is the token of node {principal.name!r}, not {report.node!r}")
 
 
 async def register(

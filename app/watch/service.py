@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import signals
 from app.allocations.states import LIVE_STATES
+from app.clock import milliseconds
 from app.db.samples.looks import Looks
 from app.db.samples.tables import Kind
 from app.db.tables import Allocation, Device, Event, Node
@@ -23,7 +24,7 @@ from app.quarantine.rules import Code, Thresholds, Verdict
 from app.turns import in_turns
 from app.watch.devices import DeviceWatch, Watched
 from app.watch.tasks import Activity, Patience, TaskWatch
-from app.watch.world import Held, HoldingNode, World, milliseconds, world_now
+from app.watch.world import Held, HoldingNode, World, world_now
 
 _EVENT_OF = {
     FindingKind.HELD_BUT_IDLE: EventKind.TASK_HELD_BUT_IDLE,

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Executable, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.allocations.states import LIVE_STATES
+from app.clock import milliseconds
 from app.db.tables import Node
 from app.quarantine import service as quarantines
 from app.quarantine.rules import Code
@@ -132,8 +132,3 @@ async def _read_devices(session: AsyncSession, world: World) -> None:
                 released_ms=released.get(key, {}),
             )
         )
-
-
-def milliseconds(moment: datetime) -> int:
-    """Since 1970, as rows of measurements have it."""
-    return round(moment.timestamp() * 1000)

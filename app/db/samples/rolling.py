@@ -3,7 +3,6 @@
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Insert, case, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.samples.store import SampleStore
@@ -17,6 +16,7 @@ from app.db.samples.tables import (
     rollups,
     table,
 )
+from app.db.upsert import insert_into, or_renew
 from telemetry.columns import Column, Fold
 
 _FINER = {MINUTE: RAW, HOUR: MINUTE}
@@ -60,14 +60,9 @@ def statement(
         .where(source.c.taken_at_ms >= start_ms, source.c.taken_at_ms < end_ms)
         .group_by(source.c.series_id, bucket)
     )
-    dialect = sqlite if is_sqlite else postgresql
-    insert = dialect.insert(target).from_select(
-        ["series_id", "taken_at_ms", "readings", *names], rows
-    )
-    return insert.on_conflict_do_update(
-        index_elements=["series_id", "taken_at_ms"],
-        set_={name: insert.excluded[name] for name in ("readings", *names)},
-    )
+    key = ("series_id", "taken_at_ms")
+    insert = insert_into(target, is_sqlite=is_sqlite).from_select([*key, "readings", *names], rows)
+    return or_renew(insert, key=key, columns=("readings", *names))
 
 
 class Roller:
@@ -157,12 +152,9 @@ class Roller:
     async def _keep_done_until(
         self, session: AsyncSession, kind: Kind, resolution: Resolution, until_ms: int
     ) -> None:
-        dialect = sqlite if self._store.is_sqlite else postgresql
-        insert = dialect.insert(rollups).values(
+        insert = insert_into(rollups, is_sqlite=self._store.is_sqlite).values(
             kind=kind, resolution=resolution.name, done_until_ms=until_ms
         )
         await session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["kind", "resolution"], set_={"done_until_ms": until_ms}
-            )
+            or_renew(insert, key=("kind", "resolution"), columns=("done_until_ms",))
         )

@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import REAL, BigInteger, Double, SmallInteger, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,6 +23,7 @@ from app.db.migrate import Branch, upgrade
 from app.db.samples import partitions
 from app.db.samples.partitions import Partitions
 from app.db.samples.tables import MINUTE, RAW, Kind, late_stretches, received, series, table
+from app.db.upsert import insert_into, or_renew
 from app.ranges import Ranges
 
 _PRAGMAS = ("auto_vacuum=INCREMENTAL", "cache_size=-65536", "wal_autocheckpoint=4000")
@@ -88,12 +88,11 @@ class SampleStore:
 
     async def ensure_series(self, subjects: Collection[Subject]) -> dict[Subject, int]:
         """The ids of these series, made where they're new; what they're grouped by is renewed."""
-        dialect = sqlite if self.is_sqlite else postgresql
-        insert = dialect.insert(series)
         named, groups = ("kind", "key", "node"), ("model", "queue", "task", "devices", "gpu_milli")
-        query = insert.on_conflict_do_update(
-            index_elements=named, set_={group: insert.excluded[group] for group in groups}
-        ).returning(series.c.id, *(series.c[name] for name in named))
+        insert = insert_into(series, is_sqlite=self.is_sqlite)
+        query = or_renew(insert, key=named, columns=groups).returning(
+            series.c.id, *(series.c[name] for name in named)
+        )
         # Each once, though what it's grouped by may have changed meanwhile; and in one order, so
         # that two writers never wait for each other's rows.
         rows = {(one.kind, one.key, one.node): asdict(one) for one in subjects}
@@ -149,13 +148,9 @@ class SampleStore:
     async def _note_received(self, session: AsyncSession, writing: Writing, now_ms: int) -> None:
         if not writing.received:
             return
-        dialect = sqlite if self.is_sqlite else postgresql
-        insert = dialect.insert(received)
+        insert = insert_into(received, is_sqlite=self.is_sqlite)
         await session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["node", "epoch"],
-                set_={"ranges": insert.excluded.ranges, "touched_ms": insert.excluded.touched_ms},
-            ),
+            or_renew(insert, key=("node", "epoch"), columns=("ranges", "touched_ms")),
             [
                 {
                     "node": node,
@@ -169,21 +164,15 @@ class SampleStore:
 
     async def _note_late(self, session: AsyncSession, writing: Writing, now_ms: int) -> None:
         width = MINUTE.width_ms
-        late = {
-            (kind, row[0] // width * width)
-            for kind, rows in writing.rows.items()
-            for row in rows
-            if row[0] < self._closed_until.get(kind, 0)
-        }
+        late = set()
+        for kind, rows in writing.rows.items():
+            closed_until = self._closed_until.get(kind, 0)
+            late |= {(kind, row[0] // width * width) for row in rows if row[0] < closed_until}
         if not late:
             return
-        dialect = sqlite if self.is_sqlite else postgresql
-        insert = dialect.insert(late_stretches)
+        insert = insert_into(late_stretches, is_sqlite=self.is_sqlite)
         await session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["kind", "minute_ms"],
-                set_={"touched_ms": insert.excluded.touched_ms},
-            ),
+            or_renew(insert, key=("kind", "minute_ms"), columns=("touched_ms",)),
             [
                 {"kind": kind, "minute_ms": minute, "touched_ms": now_ms}
                 for kind, minute in sorted(late)
