@@ -1,10 +1,7 @@
 """Rates between two samples, and quantiles: pure functions over plain values."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from telemetry.samples import HostSample
+from collections.abc import Callable, Sequence
 
 
 def counter_rate(earlier: float | None, later: float | None, seconds: float) -> float | None:
@@ -18,56 +15,23 @@ def counter_rate(earlier: float | None, later: float | None, seconds: float) -> 
     return (later - earlier) / seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRates:
-    """What a host did between two samples. ``cpu_busy_ratio`` is 0..1 over all its CPUs."""
-
-    seconds: float
-    cpu_busy_ratio: float | None
-    disk_read_bytes_per_second: float | None
-    disk_written_bytes_per_second: float | None
-    network_received_bytes_per_second: float | None
-    network_sent_bytes_per_second: float | None
-
-
-def host_rates(earlier: HostSample, later: HostSample) -> HostRates:
-    """Rates between two samples of one host, the earlier first."""
-    seconds = (later.taken_at_ms - earlier.taken_at_ms) / 1000
-
-    def rate(before: int | None, after: int | None) -> float | None:
-        return counter_rate(before, after, seconds)
-
-    return HostRates(
-        seconds=seconds,
-        cpu_busy_ratio=cpu_busy_ratio(earlier, later),
-        disk_read_bytes_per_second=rate(earlier.disk_read_bytes, later.disk_read_bytes),
-        disk_written_bytes_per_second=rate(earlier.disk_written_bytes, later.disk_written_bytes),
-        network_received_bytes_per_second=rate(
-            earlier.network_received_bytes, later.network_received_bytes
-        ),
-        network_sent_bytes_per_second=rate(earlier.network_sent_bytes, later.network_sent_bytes),
-    )
-
-
-def cpu_busy_ratio(earlier: HostSample, later: HostSample) -> float | None:
-    """Share of CPU time between two samples that was not idle and not waiting for I/O; 0..1.
+def cpu_busy_ratio(growth: Callable[[str], float | None]) -> float | None:
+    """Share of a host's CPU time that was not idle and not waiting for I/O; 0..1.
 
     The denominator is the CPU time itself, never wall time times CPUs: the two differ in a
     container.
+
+    Args:
+        growth: By how much a counter of :class:`telemetry.samples.HostSample` has grown; None when
+            that isn't known.
     """
-    busy = _busy_seconds(later) - _busy_seconds(earlier)
-    idle = _idle_seconds(later) - _idle_seconds(earlier)
-    if busy < 0 or idle < 0 or busy + idle <= 0:
+    user, system = growth("cpu_user_seconds"), growth("cpu_system_seconds")
+    idle = growth("cpu_idle_seconds")
+    if user is None or system is None or idle is None:
         return None
-    return busy / (busy + idle)
-
-
-def _busy_seconds(sample: HostSample) -> float:
-    return sample.cpu_user_seconds + sample.cpu_system_seconds + (sample.cpu_steal_seconds or 0.0)
-
-
-def _idle_seconds(sample: HostSample) -> float:
-    return sample.cpu_idle_seconds + (sample.cpu_iowait_seconds or 0.0)
+    busy = user + system + (growth("cpu_steal_seconds") or 0.0)
+    total = busy + idle + (growth("cpu_iowait_seconds") or 0.0)
+    return busy / total if total > 0 else None
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from app.db.samples.tables import Kind
 from app.metrics.live import INDEX, Reading
 from telemetry.columns import Fold
+from telemetry.stats import cpu_busy_ratio
 
 _OWN_NAMES = {
     "energy_joules": "energy_watts",
@@ -53,18 +54,9 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
 
 
 def cpu_percent(growth: Callable[[str], float | None]) -> float | None:
-    """Busy CPU time over all CPU time: never over wall time, which differs in a container.
-
-    Args:
-        growth: By how much a counter of the host has grown; None when that isn't known.
-    """
-    user, system = growth("cpu_user_seconds"), growth("cpu_system_seconds")
-    idle = growth("cpu_idle_seconds")
-    if user is None or system is None or idle is None:
-        return None
-    busy = user + system + (growth("cpu_steal_seconds") or 0.0)
-    total = busy + idle + (growth("cpu_iowait_seconds") or 0.0)
-    return 100 * busy / total if total > 0 else None
+    """:func:`telemetry.stats.cpu_busy_ratio`, 0 to 100."""
+    ratio = cpu_busy_ratio(growth)
+    return None if ratio is None else 100 * ratio
 
 
 def value_of(reading: Reading, metric: str) -> float | None:

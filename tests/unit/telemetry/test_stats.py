@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from telemetry.samples import HostSample
-from telemetry.stats import counter_rate, cpu_busy_ratio, host_rates, quantile
+from telemetry.stats import counter_rate, cpu_busy_ratio, quantile
 
 SAMPLE = HostSample(
     taken_at_ms=1_000,
@@ -20,6 +20,7 @@ SAMPLE = HostSample(
     ("earlier", "later", "seconds", "rate"),
     [
         (10, 30, 4, 5.0),
+        (1_000, 5_000, 2, 2_000.0),
         (None, 30, 4, None),
         (10, None, 4, None),
         (30, 10, 4, None),
@@ -32,18 +33,18 @@ def test_a_rate_is_growth_over_time_or_unknown(
     assert counter_rate(earlier, later, seconds) == rate
 
 
+def busy(earlier: HostSample, later: HostSample) -> float | None:
+    def growth(counter: str) -> float | None:
+        return counter_rate(getattr(earlier, counter), getattr(later, counter), 1)
+
+    return cpu_busy_ratio(growth)
+
+
 def test_busy_ratio_is_the_share_of_cpu_time() -> None:
     later = replace(SAMPLE, cpu_user_seconds=12.0, cpu_system_seconds=6.0, cpu_idle_seconds=101.0)
-    assert cpu_busy_ratio(SAMPLE, later) == 0.75
-    assert cpu_busy_ratio(later, SAMPLE) is None
-    assert cpu_busy_ratio(SAMPLE, SAMPLE) is None
-
-
-def test_host_rates_keep_unknown_counters_unknown() -> None:
-    rates = host_rates(SAMPLE, replace(SAMPLE, taken_at_ms=3_000, disk_read_bytes=5_000))
-    assert rates.seconds == 2.0
-    assert rates.disk_read_bytes_per_second == 2_000.0
-    assert rates.network_sent_bytes_per_second is None
+    assert busy(SAMPLE, later) == 0.75
+    assert busy(later, SAMPLE) is None
+    assert busy(SAMPLE, SAMPLE) is None
 
 
 def test_quantile_interpolates_between_neighbours() -> None:
