@@ -23,6 +23,7 @@ from app.errors import (
 )
 from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids
+from app.progress import ProgressBoard
 from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Seen, Signals
@@ -43,6 +44,7 @@ class Context:
     quiet: QuietReports
     revisions: Seen
     """Of the nodes' desired sets, as those who wait for news of them last saw them."""
+    progress: ProgressBoard = field(default_factory=ProgressBoard)
     principals: "dict[str, NodePrincipal]" = field(default_factory=dict)
     """Nodes by their token's digest, as looked up before. Cleared when a node joins or goes."""
 

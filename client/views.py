@@ -256,7 +256,7 @@ def task_lines(task: Json) -> list[str]:
         f"replicas:   {spec['replicas']} (at least {spec['min_replicas'] or spec['replicas']})",
         f"each needs: {asked or 'nothing in particular'}",
         f"attempt:    {task['generation']}, failed {task['failures']} times, "
-        f"restarts allowed {spec['max_restarts']}",
+        f"restarts allowed {_restarts(spec)}",
         f"submitted:  {moment(task['submitted_at'])}",
         f"started:    {moment(task['started_at'])}",
         f"finished:   {moment(task['finished_at'])}",
@@ -291,6 +291,12 @@ def moment(text: str | None) -> str:
 
 def _pairs(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items())) or "-"
+
+
+def _restarts(spec: Json) -> str:
+    if spec["max_restarts"] is not None:
+        return str(spec["max_restarts"])
+    return "without limit" if spec["kind"] == "service" else "0"
 
 
 def _command_line(argv: Sequence[str]) -> str:

@@ -6,8 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from protocol.task import Argument, EnvironmentName, EnvironmentValue, Kind
-from protocol.wire import Form, Generation, Id, Name
+from protocol.task import (
+    Argument,
+    Check,
+    Checkpoint,
+    EnvironmentName,
+    EnvironmentValue,
+    Kind,
+    LeasePolicy,
+    Overuse,
+    stop_seconds_max,
+)
+from protocol.wire import Form, Generation, Id, Name, Text
 
 
 class Phase(StrEnum):
@@ -21,6 +31,33 @@ class Phase(StrEnum):
     STOP = "stop"
 
 
+class StopCause(StrEnum):
+    """Why an allocation is, or was, stopped before its program ended by itself."""
+
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    MOVED = "moved"
+    DRAINED = "drained"
+    GANG = "gang"
+    """Another replica of its gang is gone."""
+    UNHEALTHY = "unhealthy"
+    """A service that failed its health check."""
+    OVERUSE = "overuse"
+    LEASE = "lease"
+    """By its node itself: the service wasn't reached for a whole lease."""
+    UNWANTED = "unwanted"
+    """By its node itself: the service wants it there no more."""
+    LEFT = "left"
+    """By its node itself: the agent, or the machine, was told to end."""
+
+
+class Stop(Form):
+    """Why, for the program's reader; the sequence itself is the task's (:class:`Launch`)."""
+
+    cause: StopCause
+    reason: Text
+
+
 class Launch(Form):
     """How to start the program. ``argv`` goes to exec, never to a shell."""
 
@@ -29,6 +66,18 @@ class Launch(Form):
     working_dir: str | None = None
     kind: Kind = Kind.BATCH
     grace_seconds: float
+    checkpoint: Checkpoint | None = None
+    on_lease_lost: LeasePolicy = LeasePolicy.FENCE
+    readiness: Check | None = None
+    health: Check | None = None
+    drain_seconds: float = 0.0
+    pids_max: int | None = None
+    gpu_overuse: Overuse = Overuse.WARN
+
+    @property
+    def stop_seconds_max(self) -> float:
+        """The longest that stopping it may take, from the order to SIGKILL."""
+        return stop_seconds_max(self.grace_seconds, self.checkpoint, self.drain_seconds)
 
 
 class Gang(Form):
@@ -49,11 +98,15 @@ class DesiredAllocation(Form):
     task_name: str
     generation: Generation
     phase: Phase
+    stop: Stop | None = None
+    """With the phase stop."""
     devices: tuple[str, ...] = ()
     """UUIDs on this node, in the order in which the task is to see them."""
     gpu_milli: int = 1000
     cpu_milli: int = 0
     memory_mib: int = 0
+    gpu_memory_mib: int = 0
+    """On each of its devices; 0: as its share of the device, or all of a whole one."""
     launch: Launch
     gang: Gang
 

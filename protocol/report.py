@@ -5,8 +5,11 @@ from typing import Annotated
 
 from pydantic import Base64Bytes, Field
 
+from protocol.desired import StopCause
 from protocol.wire import Form, Generation, Id, Milliseconds, Name, Text
 from telemetry.samples import DeviceEvent, Inventory
+
+DeviceUuid = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
 
 
 class AllocationState(StrEnum):
@@ -17,6 +20,14 @@ class AllocationState(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     EXITED = "exited"
+
+
+class Saved(StrEnum):
+    """What became of a checkpoint that was asked for before a stop."""
+
+    SAVED = "saved"
+    UNSAVED = "unsaved"
+    """It was acknowledged, or not even that; its end came before it was done."""
 
 
 class Exit(Form):
@@ -30,8 +41,14 @@ class Exit(Form):
     lost: bool = False
     """True when nobody could see how it ended (the node rebooted, its shim was killed): no fault of
     the task."""
+    cause: StopCause | None = None
+    """Why it was stopped, where it was."""
+    checkpoint: Saved | None = None
+    """Where one was asked for."""
     reason: Text = ""
     """Why, in words a person can act on; empty for a plain exit 0."""
+    error: Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")] = ""
+    """Of a failure: the traceback, or the last lines of its output."""
     at_ms: Milliseconds
 
 
@@ -45,7 +62,29 @@ class AllocationReport(Form):
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     pid: Annotated[int, Field(ge=1)] | None = None
     started_at_ms: Milliseconds | None = None
+    ready: bool | None = None
+    """Of a service with a readiness check: whether it passes; None: it has none."""
+    held_devices: Annotated[tuple[DeviceUuid, ...], Field(max_length=1024)] = ()
+    """Nothing of it should be left, but these devices aren't free: a process, or memory."""
+    unkillable: bool = False
+    """Its processes don't end although they were killed: they wait in the kernel."""
+    note: Text = ""
+    """What a person should know of it now: what holds its devices, what it overuses."""
     exit: Exit | None = None
+
+
+class Progress(Form):
+    """How far an allocation's program has come, in its own words. What it doesn't say is None."""
+
+    id: Id
+    generation: Generation
+    step: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    steps: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """In all."""
+    checkpoint_step: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    checkpoint_at_ms: Milliseconds | None = None
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    """How long the last one took to write."""
 
 
 class NumberedEvent(Form):
@@ -69,6 +108,8 @@ class Report(Form):
     seq: Annotated[int, Field(ge=1)]
     sent_at_ms: Milliseconds
     allocations: tuple[AllocationReport, ...] = ()
+    progress: Annotated[tuple[Progress, ...], Field(max_length=4096)] = ()
+    """Of allocations whose program tells it. Kept in memory: it makes no report news."""
     inventory: Inventory | None = None
     """Sent when it has changed since it was last acknowledged (a device was lost, say)."""
     event_log: Annotated[str, Field(max_length=64)] = ""
@@ -94,11 +135,16 @@ class ReportAck(Form):
 
 
 class LogChunk(Form):
-    """``POST /agent/v1/logs``: bytes ``offset .. offset + len(data)`` of an allocation's output."""
+    """``POST /agent/v1/logs``: bytes ``offset .. offset + len(data)`` of an allocation's output.
+
+    With ``skipped`` the output between the last chunk and this one was given up: it came faster
+    than it could be kept.
+    """
 
     allocation: Id
     generation: Generation
     offset: Annotated[int, Field(ge=0)]
+    skipped: bool = False
     data: Annotated[Base64Bytes, Field(max_length=1 << 20)]
 
 

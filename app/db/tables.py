@@ -67,6 +67,10 @@ class Node(Base):
     event_log: Mapped[str] = mapped_column(String(64), default="")
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     """Up to where the node's own events are recorded."""
+    drain_until: Mapped[datetime | None] = mapped_column()
+    """While it's drained: its tasks are asked to leave, and end at this at the latest."""
+    drain_reason: Mapped[str] = mapped_column(Text, default="")
+    """What a person gave as the reason for a drain or for maintenance."""
     row_version: Mapped[int] = mapped_column(Integer)
 
     devices: Mapped[list["Device"]] = relationship(
@@ -123,6 +127,14 @@ class Task(Base):
     """Why it failed, was cancelled or waits again, for a person."""
     waiting: Mapped[dict[str, Any] | None] = mapped_column()
     """From the last plan that left it unplaced: its reasons and fixes, as in the plan."""
+    reserved: Mapped[list[Any] | None] = mapped_column()
+    """Slots (node name, device UUIDs) that are kept for it until what leaves them is gone."""
+    not_before: Mapped[datetime | None] = mapped_column()
+    """After a failure it isn't placed before this."""
+    stop_cause: Mapped[str] = mapped_column(String(16), default="")
+    """Why the current attempt is being stopped, as its nodes are told (protocol.desired)."""
+    preemptions: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts that were ended for the sake of others: preempted, moved or drained."""
     plan_id: Mapped[str | None] = mapped_column(String(32))
     """The last plan that spoke of it."""
     submitted_at: Mapped[datetime] = mapped_column()
@@ -161,6 +173,14 @@ class Allocation(Base):
     pid: Mapped[int | None] = mapped_column(Integer)
     exit_code: Mapped[int | None] = mapped_column(Integer)
     exit_signal: Mapped[int | None] = mapped_column(Integer)
+    stop_cause: Mapped[str] = mapped_column(String(16), default="")
+    """Why it was stopped, as its agent has reported it."""
+    checkpoint: Mapped[str | None] = mapped_column(String(16))
+    """What became of the one that was asked for before the stop: saved, unsaved."""
+    error: Mapped[str] = mapped_column(Text, default="")
+    """Of a failure: the traceback, or the last lines of its output."""
+    ready: Mapped[bool | None] = mapped_column()
+    note: Mapped[str] = mapped_column(Text, default="")
     reason: Mapped[str] = mapped_column(Text, default="")
     assigned_at: Mapped[datetime] = mapped_column()
     started_at: Mapped[datetime | None] = mapped_column()
@@ -252,6 +272,22 @@ class Quarantine(Base):
     since: Mapped[datetime] = mapped_column()
     released_at: Mapped[datetime | None] = mapped_column()
     release_reason: Mapped[str] = mapped_column(Text, default="")
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    __mapper_args__ = {"version_id_col": row_version}
+
+
+class JoinToken(Base):
+    """A token with which nodes may join, a number of times and until a time."""
+
+    __tablename__ = "join_tokens"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    uses_left: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column()
+    expires_at: Mapped[datetime] = mapped_column()
+    last_node: Mapped[str] = mapped_column(String(63), default="")
     row_version: Mapped[int] = mapped_column(Integer)
 
     __mapper_args__ = {"version_id_col": row_version}

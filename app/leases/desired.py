@@ -8,7 +8,15 @@ from sqlalchemy.orm import selectinload
 
 from app.allocations.states import LIVE_STATES
 from app.db.tables import Allocation, Node, Task
-from protocol.desired import DesiredAllocation, DesiredSet, Gang, Launch, Phase
+from protocol.desired import (
+    DesiredAllocation,
+    DesiredSet,
+    Gang,
+    Launch,
+    Phase,
+    Stop,
+    StopCause,
+)
 from protocol.task import TaskSpec
 
 
@@ -40,21 +48,36 @@ def _desired(allocation: Allocation) -> DesiredAllocation:
         task_name=task.name,
         generation=allocation.generation,
         phase=Phase(allocation.phase),
+        stop=_stop(allocation, task),
         devices=tuple(allocation.devices),
         gpu_milli=spec.request.gpu_milli,
         cpu_milli=spec.request.cpu_milli,
         memory_mib=spec.request.memory_mib,
+        gpu_memory_mib=spec.request.gpu_memory_mib,
         launch=Launch(
             argv=spec.argv,
             env=spec.env,
             working_dir=spec.working_dir,
             kind=spec.kind,
             grace_seconds=spec.grace_seconds,
+            checkpoint=spec.checkpoint,
+            on_lease_lost=spec.on_lease_lost,
+            readiness=spec.readiness,
+            health=spec.health,
+            drain_seconds=spec.drain_seconds,
+            pids_max=spec.pids_max,
+            gpu_overuse=spec.gpu_overuse,
         ),
         gang=_gang(
             allocation, [a for a in task.allocations if a.generation == allocation.generation]
         ),
     )
+
+
+def _stop(allocation: Allocation, task: Task) -> Stop | None:
+    if allocation.phase != Phase.STOP:
+        return None
+    return Stop(cause=StopCause(task.stop_cause or StopCause.GANG), reason=task.reason)
 
 
 def _gang(allocation: Allocation, gang: Sequence[Allocation]) -> Gang:

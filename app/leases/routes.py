@@ -46,6 +46,7 @@ async def report(request: Request) -> Response:
 async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
     require_own(agent, form)
     now = ctx.clock.monotonic()
+    ctx.progress.note(agent.id, form.progress)
     revision = ctx.quiet.revision_if_quiet(agent.id, form, now)
     applied = service.Applied(revision=revision or 0)
     if revision is None:

@@ -105,6 +105,7 @@ def _place(
     task.plan_id = plan_id
     task.waiting = None
     task.reason = ""
+    task.stop_cause = ""
     # A gang starts in two phases: everybody ready, then go. One that is alone is ready by itself.
     phase = Phase.RUN if len(slots) == 1 else Phase.PREPARE
     nodes: set[int] = set()

@@ -18,7 +18,7 @@ from app.errors import Fault, InvalidInputError, NotFoundError
 from app.events.service import EventKind, record
 from app.tasks.admission import admission_faults
 from app.tasks.states import FINAL_TASK_STATES, Gang, Step, TaskState, next_step
-from protocol.desired import Phase
+from protocol.desired import Phase, StopCause
 from protocol.task import TaskSpec
 
 WITH_PLACES = (
@@ -157,6 +157,24 @@ async def cancel(ctx: Context, session: AsyncSession, reference: str) -> tuple[T
     return task, await settle(ctx, session, task)
 
 
+async def displace(
+    ctx: Context, session: AsyncSession, task: Task, *, cause: StopCause, reason: str
+) -> set[int]:
+    """End the task's attempt for the sake of others, checkpoint first: it waits again once it's
+    gone. Gives the nodes whose desired set has changed; none when it's ending already.
+    """
+    if TaskState(task.state) not in {TaskState.STARTING, TaskState.RUNNING}:
+        return set()
+    task.state = TaskState.STOPPING
+    task.stop_cause = cause
+    task.reason = reason
+    task.preemptions += 1
+    nodes = _want(live(task), Phase.STOP)
+    _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {reason}")
+    await bump_revision(session, nodes)
+    return nodes
+
+
 def current(task: Task) -> list[Allocation]:
     """The replicas of the task's latest attempt."""
     return [a for a in task.allocations if a.generation == task.generation]
@@ -177,7 +195,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             replicas=[AllocationState(a.state) for a in replicas],
             cancelled=task.cancelled,
             failures=task.failures,
-            max_restarts=task.spec["max_restarts"],
+            restarts_max=TaskSpec.model_validate(task.spec, strict=False).restarts_max,
         )
     )
     nodes: set[int] = set()
@@ -191,6 +209,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
         case Step.STOP_REST:
             task.reason = task.reason or _first_failure(replicas)
             task.state = TaskState.STOPPING
+            task.stop_cause = StopCause.CANCELLED if task.cancelled else StopCause.GANG
             nodes = _want([a for a in replicas if not AllocationState(a.state).final], Phase.STOP)
             _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {task.reason}")
         case Step.SUCCEED:

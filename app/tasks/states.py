@@ -38,7 +38,8 @@ class Gang:
     replicas: Sequence[AllocationState]
     cancelled: bool
     failures: int
-    max_restarts: int
+    restarts_max: int | None
+    """None: no limit."""
 
 
 class Step(StrEnum):
@@ -79,7 +80,8 @@ def next_step(gang: Gang) -> Step:
         return Step.CANCEL
     if AllocationState.FAILED in broken and AllocationState.LOST not in broken:
         # With a lost replica its peers fail too, for want of it: that is no failure of the task.
-        return Step.RESTART if gang.failures < gang.max_restarts else Step.FAIL
+        spent = gang.restarts_max is not None and gang.failures >= gang.restarts_max
+        return Step.FAIL if spent else Step.RESTART
     return Step.REQUEUE
 
 

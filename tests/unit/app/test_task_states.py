@@ -20,7 +20,7 @@ def gang(
         replicas=replicas,
         cancelled=cancelled,
         failures=failures,
-        max_restarts=max_restarts,
+        restarts_max=max_restarts,
     )
 
 
