@@ -12,7 +12,9 @@ from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.event_log import EventLog
 from agent.events import (
     Acknowledged,
+    AwaitRelease,
     DesiredReceived,
+    DevicesReleased,
     Event,
     Forget,
     Instruction,
@@ -174,11 +176,12 @@ class Daemon:
                 self._shipper.follow(instruction.key)
             case Stop():
                 _say("stopping", instruction.key, reason=instruction.reason)
-                grace_seconds, reason = instruction.grace_seconds, instruction.reason
-                self._runtime.stop(instruction.key, grace_seconds=grace_seconds, reason=reason)
+                self._runtime.stop(instruction.key, instruction.cause, instruction.reason)
             case Kill():
                 _say("killing", instruction.key, reason=instruction.reason)
-                self._runtime.kill(instruction.key, reason=instruction.reason)
+                self._runtime.kill(instruction.key, instruction.cause, instruction.reason)
+            case AwaitRelease():
+                self._handle(DevicesReleased(at=self._now(), key=instruction.key))
             case Forget():
                 self._forgetting.add(instruction.key)
                 self._forget_what_is_shipped()

@@ -28,6 +28,8 @@ def describe(form: dict[str, Any], output: Path) -> Exit:
         signal=number,
         stopped=form["stopped"],
         lost=form["lost"],
+        cause=form.get("cause"),
+        checkpoint=form.get("checkpoint"),
         reason=_CONTROL.sub(" ", reason)[:_REASON_MAX],
         at_ms=form["at_ms"],
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from protocol.desired import DesiredAllocation, DesiredSet
+from protocol.desired import DesiredAllocation, DesiredSet, StopCause
 from protocol.report import AllocationState, Exit
 
 
@@ -80,6 +80,49 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDelayed:
+    """Nothing of an ended attempt is left, but its devices aren't free yet: ``note`` says why."""
+
+    at: Moment
+    key: Key
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesReleased:
+    """The devices of an ended attempt are free, but for ``held``, on which nobody waits longer."""
+
+    at: Moment
+    key: Key
+    held: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overused:
+    """An attempt uses more than it asked for (``what``; empty: no more). ``stop``: for too long."""
+
+    at: Moment
+    key: Key
+    what: str
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks of a service have come to, each time that changes.
+
+    ``ready`` is None without a readiness check; ``failed`` says how its health check failed for
+    good, and is empty while it's well.
+    """
+
+    at: Moment
+    key: Key
+    ready: bool | None
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
     """The server has a report: the exits in it, those that it settled, its revision."""
 
@@ -108,16 +151,9 @@ class LeaveOrdered:
     kill: bool = False
 
 
+AttemptEvent = PortLeased | Started | Exited | ReleaseDelayed | DevicesReleased | Overused | Checked
 Event = (
-    Recovered
-    | DesiredReceived
-    | PortLeased
-    | Started
-    | Exited
-    | Acknowledged
-    | LeaseRenewed
-    | Ticked
-    | LeaveOrdered
+    Recovered | DesiredReceived | AttemptEvent | Acknowledged | LeaseRenewed | Ticked | LeaveOrdered
 )
 
 
@@ -144,8 +180,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
+    """End it by the sequence of its launch (docs/decisions/0005)."""
+
     key: Key
-    grace_seconds: float
+    cause: StopCause
     reason: str
 
 
@@ -154,7 +192,16 @@ class Kill:
     """The grace is over and the attempt is still there, or nobody wants to wait for it."""
 
     key: Key
+    cause: StopCause
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitRelease:
+    """Say when the devices of this attempt, of which nothing is left, are free."""
+
+    key: Key
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,4 +216,4 @@ class ReportNow:
     """What the server should know has changed."""
 
 
-Instruction = LeasePort | Start | Stop | Kill | Forget | ReportNow
+Instruction = LeasePort | Start | Stop | Kill | AwaitRelease | Forget | ReportNow

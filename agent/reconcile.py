@@ -4,10 +4,13 @@ Level-triggered: whatever happened, each event ends in the same comparison of wh
 with what there is. The rules:
 
 * an attempt (allocation id and generation) is started at most once, and only while the node's lease
-holds; * a new generation waits until nothing of an older one is left; * after a restart nothing is
-started or stopped before a desired set has come; * what is wanted no more is stopped; its exit is
-reported until the server has settled it; * when the lease runs out everything is stopped: the
-server may give the work to another node.
+  holds;
+* a new generation waits until nothing of an older one is left;
+* after a restart nothing is started or stopped before a desired set has come;
+* what is wanted no more is stopped; its exit is reported until the server has settled it;
+* an exit is reported when its devices are free, or have been waited for in vain;
+* when the lease runs out, whatever isn't to be kept (``on_lease_lost``) is stopped: the server may
+  give the work to another node.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +19,11 @@ from typing import assert_never
 
 from agent.events import (
     Acknowledged,
+    AttemptEvent,
+    AwaitRelease,
+    Checked,
     DesiredReceived,
+    DevicesReleased,
     Event,
     Exited,
     Forget,
@@ -28,19 +35,26 @@ from agent.events import (
     LeaseRenewed,
     LeaveOrdered,
     Moment,
+    Overused,
     PortLeased,
     Recovered,
+    ReleaseDelayed,
     ReportNow,
     Start,
     Started,
     Stop,
     Ticked,
 )
-from protocol.desired import DesiredAllocation, DesiredSet, Phase
+from protocol.desired import DesiredAllocation, DesiredSet, Phase, StopCause
 from protocol.report import AllocationReport, AllocationState, Exit
+from protocol.task import LeasePolicy
+from telemetry.samples import SIMULATED_PREFIX
 
 # The shim kills at the end of the grace by itself; past this much more the agent doesn't trust it.
 KILL_MARGIN_SECONDS = 5.0
+# A process in the kernel's hands (a driver that hangs) ends when the kernel lets it; who has waited
+# this long for that tells people (Slurm's UnkillableStepTimeout has the same default).
+UNKILLABLE_SECONDS = 60.0
 
 
 class Step(StrEnum):
@@ -51,6 +65,8 @@ class Step(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
+    RELEASING = "releasing"
+    """Nothing of it is left; its devices aren't known to be free yet."""
     EXITED = "exited"
 
 
@@ -68,7 +84,14 @@ class Attempt:
     started_at_ms: int | None = None
     exit: Exit | None = None
     kill_at_seconds: float | None = None
-    killed: bool = False
+    killed_at_seconds: float | None = None
+    """When it was first killed."""
+    cause: StopCause = StopCause.UNWANTED
+    """Why it is being stopped."""
+    ready: bool | None = None
+    held: tuple[str, ...] = ()
+    unkillable: bool = False
+    note: str = ""
     settled_revision: int | None = None
     """The server's revision when it had settled the exit: a set that old may still list the
     attempt.
@@ -85,8 +108,17 @@ class Attempt:
             port=self.port,
             pid=self.pid,
             started_at_ms=self.started_at_ms,
-            exit=self.exit,
+            ready=self._reported_ready(),
+            held_devices=self.held,
+            unkillable=self.unkillable,
+            note=self.note,
+            exit=None if self.step is Step.RELEASING else self.exit,
         )
+
+    def _reported_ready(self) -> bool | None:
+        if self.allocation.launch.readiness is None:
+            return None
+        return self.step is Step.RUNNING and bool(self.ready)
 
 
 _REPORTED = {
@@ -94,6 +126,7 @@ _REPORTED = {
     Step.STARTING: AllocationState.READY,
     Step.RUNNING: AllocationState.RUNNING,
     Step.STOPPING: AllocationState.STOPPING,
+    Step.RELEASING: AllocationState.STOPPING,
     Step.EXITED: AllocationState.EXITED,
 }
 _FOUND = {
@@ -141,16 +174,9 @@ class State:
             case Recovered():
                 self._lease_until_seconds = event.lease_until_seconds
                 self.attempts = {found.key: _attempt(found) for found in event.found}
+                self._await_releases_anew()
             case DesiredReceived():
                 self._take_desired(event.desired)
-            case PortLeased():
-                self._change(event.key, step=Step.READY, port=event.port, only={Step.LEASING})
-            case Started():
-                known = {"pid": event.pid, "started_at_ms": event.started_at_ms}
-                self._change(event.key, only={Step.STOPPING}, **known)
-                self._change(event.key, only={Step.STARTING}, step=Step.RUNNING, **known)
-            case Exited():
-                self._end(event.key, event.exit)
             case Acknowledged():
                 for key in event.reported_exits:
                     if key.id in event.settled:
@@ -161,6 +187,33 @@ class State:
                 self._leaving = event
             case Ticked():
                 pass
+            case _:
+                self._observe(event)
+
+    def _observe(self, event: AttemptEvent) -> None:
+        """What has happened to one attempt."""
+        match event:
+            case PortLeased():
+                self._change(event.key, step=Step.READY, port=event.port, only={Step.LEASING})
+            case Started():
+                known = {"pid": event.pid, "started_at_ms": event.started_at_ms}
+                self._change(event.key, only={Step.STOPPING}, **known)
+                self._change(event.key, only={Step.STARTING}, step=Step.RUNNING, **known)
+            case Exited():
+                self._end(event.key, event.exit)
+            case ReleaseDelayed():
+                self._change(event.key, only={Step.RELEASING}, note=event.note)
+            case DevicesReleased():
+                said = {"held": event.held, "note": event.note}
+                self._change(event.key, only={Step.RELEASING}, step=Step.EXITED, **said)
+            case Overused():
+                self._change(event.key, only={Step.RUNNING}, note=event.what)
+                if event.stop:
+                    self._stop(event.key, event.at, StopCause.OVERUSE, event.what)
+            case Checked():
+                self._change(event.key, only={Step.RUNNING}, ready=event.ready)
+                if event.failed:
+                    self._stop(event.key, event.at, StopCause.UNHEALTHY, event.failed)
             case _:
                 assert_never(event)
 
@@ -178,12 +231,9 @@ class State:
     def _converge(self, at: Moment) -> None:
         holds = self._lease_holds(at)
         if self._leaving is not None:
-            reason = "the agent was told to stop its tasks"
-            self._stop_all(at, reason, kill=self._leaving.kill)
+            self._leave(at, kill=self._leaving.kill)
         elif self._lease_until_seconds is not None and not holds:
-            self._stop_all(
-                at, "lease expired: the service was not reached, and may have moved the task"
-            )
+            self._fence(at)
         elif self.revision is not None:
             for key in sorted(self._desired):
                 self._converge_wanted(key, self._desired[key], at, may_start=holds)
@@ -216,9 +266,14 @@ class State:
             attempt = self.attempts[key] = Attempt(allocation=wanted, step=Step.READY)
         if attempt.step in {Step.LEASING, Step.READY}:
             reason = "stopped before it was started"
-            self._end(key, Exit(stopped=True, reason=reason, at_ms=at.wall_ms))
+            cause = wanted.stop.cause if wanted.stop else StopCause.UNWANTED
+            self._end(key, Exit(stopped=True, cause=cause, reason=reason, at_ms=at.wall_ms))
+        elif wanted.stop is None:
+            self._stop(key, at, StopCause.UNWANTED, "stopped by the service")
+        elif wanted.stop.kill:
+            self._kill_once(key, at, wanted.stop.cause, wanted.stop.reason)
         else:
-            self._stop(key, at, "stopped by the service")
+            self._stop(key, at, wanted.stop.cause, wanted.stop.reason)
 
     def _converge_unwanted(self, key: Key, at: Moment, revision: int) -> None:
         attempt = self.attempts[key]
@@ -226,7 +281,9 @@ class State:
             case Step.LEASING | Step.READY:
                 self._forget(key)
             case Step.STARTING | Step.RUNNING | Step.STOPPING:
-                self._stop(key, at, "no longer wanted on this node")
+                self._stop(key, at, StopCause.UNWANTED, "no longer wanted on this node")
+            case Step.RELEASING:
+                pass  # its exit is still to be told
             case Step.EXITED:
                 # A set older than the settlement may have listed it and still be on its way here.
                 if attempt.settled_revision is not None and attempt.settled_revision <= revision:
@@ -239,7 +296,10 @@ class State:
         self._out.append(LeasePort(key=key, port=_promised_port(wanted)))
 
     def _start(self, key: Key, wanted: DesiredAllocation, attempt: Attempt) -> None:
-        if any(k.id == key.id and k != key and a.step in _ALIVE for k, a in self.attempts.items()):
+        blocking = _ALIVE | {Step.RELEASING}
+        if any(
+            k.id == key.id and k != key and a.step in blocking for k, a in self.attempts.items()
+        ):
             return
         promised = _promised_port(wanted)
         if promised is not None and promised != attempt.port:
@@ -254,42 +314,87 @@ class State:
             Start(key=key, allocation=wanted, port=attempt.port, master_port=master_port)
         )
 
-    def _stop_all(self, at: Moment, reason: str, *, kill: bool = False) -> None:
-        for key, attempt in sorted(self.attempts.items(), key=_by_key):
-            if not kill:
-                self._stop(key, at, reason)
-            elif attempt.step in _ALIVE and not attempt.killed:
-                self._kill(key, at, reason)
+    def _leave(self, at: Moment, *, kill: bool) -> None:
+        reason = "the agent was told to stop its tasks"
+        for key in sorted(self.attempts):
+            if kill:
+                self._kill_once(key, at, StopCause.LEFT, reason)
+            else:
+                self._stop(key, at, StopCause.LEFT, reason)
 
-    def _stop(self, key: Key, at: Moment, reason: str) -> None:
-        attempt = self.attempts[key]
-        if attempt.step not in {Step.STARTING, Step.RUNNING}:
+    def _fence(self, at: Moment) -> None:
+        reason = "lease expired: the service was not reached, and may have moved the task"
+        for key, attempt in sorted(self.attempts.items(), key=_by_key):
+            if attempt.allocation.launch.on_lease_lost is LeasePolicy.FENCE:
+                self._stop(key, at, StopCause.LEASE, reason)
+
+    def _stop(self, key: Key, at: Moment, cause: StopCause, reason: str) -> None:
+        attempt = self.attempts.get(key)
+        if attempt is None or attempt.step not in {Step.STARTING, Step.RUNNING}:
             return
-        grace_seconds = attempt.allocation.launch.grace_seconds
-        kill_at_seconds = at.boot_seconds + grace_seconds + KILL_MARGIN_SECONDS
-        self._change(key, step=Step.STOPPING, kill_at_seconds=kill_at_seconds)
-        self._out.append(Stop(key=key, grace_seconds=grace_seconds, reason=reason))
+        kill_at_seconds = _kill_at(attempt, at)
+        self._change(key, step=Step.STOPPING, kill_at_seconds=kill_at_seconds, cause=cause)
+        self._out.append(Stop(key=key, cause=cause, reason=reason))
 
     def _kill_overdue(self, at: Moment) -> None:
         for key, attempt in sorted(self.attempts.items(), key=_by_key):
             due = attempt.kill_at_seconds
             if attempt.step is Step.STOPPING and (due is None or due <= at.boot_seconds):
                 if due is None:  # found while it was being stopped: its grace starts anew
-                    grace_seconds = attempt.allocation.launch.grace_seconds
-                    due = at.boot_seconds + grace_seconds + KILL_MARGIN_SECONDS
-                    self._change(key, kill_at_seconds=due)
+                    self._change(key, kill_at_seconds=_kill_at(attempt, at))
                 else:
-                    self._kill(key, at, "still there after its grace")
+                    self._kill(key, at, attempt.cause, "still there after its grace")
 
-    def _kill(self, key: Key, at: Moment, reason: str) -> None:
-        kill_at_seconds = at.boot_seconds + KILL_MARGIN_SECONDS  # when to try again
-        self._change(key, step=Step.STOPPING, killed=True, kill_at_seconds=kill_at_seconds)
-        self._out.append(Kill(key=key, reason=reason))
+    def _kill_once(self, key: Key, at: Moment, cause: StopCause, reason: str) -> None:
+        attempt = self.attempts[key]
+        if attempt.step in _ALIVE and attempt.killed_at_seconds is None:
+            self._kill(key, at, cause, reason)
+
+    def _kill(self, key: Key, at: Moment, cause: StopCause, reason: str) -> None:
+        first = self.attempts[key].killed_at_seconds
+        since = at.boot_seconds if first is None else first
+        self._change(
+            key,
+            step=Step.STOPPING,
+            cause=cause,
+            killed_at_seconds=since,
+            kill_at_seconds=at.boot_seconds + KILL_MARGIN_SECONDS,  # when to try again
+            unkillable=at.boot_seconds - since >= UNKILLABLE_SECONDS,
+        )
+        self._out.append(Kill(key=key, cause=cause, reason=reason))
 
     def _end(self, key: Key, how: Exit) -> None:
         attempt = self.attempts.get(key)
-        if attempt is not None and attempt.step is not Step.EXITED:
-            self.attempts[key] = replace(attempt, step=Step.EXITED, exit=how)
+        if attempt is None or attempt.step in {Step.RELEASING, Step.EXITED}:
+            return
+        devices = _real_devices(attempt)
+        waits = bool(devices) and attempt.step in _ALIVE
+        self.attempts[key] = replace(
+            attempt,
+            step=Step.RELEASING if waits else Step.EXITED,
+            exit=how,
+            unkillable=False,
+            note="",
+        )
+        if waits:
+            self._out.append(AwaitRelease(key=key, devices=devices))
+
+    def _await_releases_anew(self) -> None:
+        """What ended in an earlier run may hold its devices still; not where somebody else has been
+        given them since.
+        """
+        taken = {
+            device
+            for attempt in self.attempts.values()
+            if attempt.step in _ALIVE
+            for device in attempt.allocation.devices
+        }
+        for key in sorted(self.attempts):
+            attempt = self.attempts[key]
+            devices = _real_devices(attempt)
+            if attempt.step is Step.EXITED and devices and not taken & set(devices):
+                self._change(key, step=Step.RELEASING)
+                self._out.append(AwaitRelease(key=key, devices=devices))
 
     def _forget(self, key: Key) -> None:
         del self.attempts[key]
@@ -303,6 +408,16 @@ class State:
 
 def _by_key(item: tuple[Key, Attempt]) -> Key:
     return item[0]
+
+
+def _kill_at(attempt: Attempt, at: Moment) -> float:
+    return at.boot_seconds + attempt.allocation.launch.stop_seconds_max + KILL_MARGIN_SECONDS
+
+
+def _real_devices(attempt: Attempt) -> tuple[str, ...]:
+    """Simulated ones are only numbers: nothing can be left on them."""
+    devices = attempt.allocation.devices
+    return tuple(device for device in devices if not device.startswith(SIMULATED_PREFIX))
 
 
 def _promised_port(wanted: DesiredAllocation) -> int | None:

@@ -15,6 +15,7 @@ from agent.events import Event, Exited, Found, Key, Moment, PortLeased, Start, S
 from agent.ports import NoPortError, PortLeases
 from agent.processes import boot_id, kill_marked, open_pidfd
 from agent.spool import Intent, Spool
+from protocol.desired import StopCause
 from protocol.report import AllocationState, Exit
 
 _SHIM = Path(shim.__file__)
@@ -155,22 +156,29 @@ class Runtime:
             reason = f"can't start it on this node: {error}"
             self._emit_exit(key, Exit(lost=True, reason=reason, at_ms=self._now().wall_ms))
 
-    def stop(self, key: Key, *, grace_seconds: float, reason: str) -> None:
+    def stop(self, key: Key, cause: StopCause, reason: str) -> None:
+        """End it by its own sequence, its grace included."""
+        intent = self._spool.intent(key)
+        if intent is not None:
+            grace_seconds = intent.allocation.launch.grace_seconds
+            self._order_stop(key, cause=cause, grace_seconds=grace_seconds, reason=reason)
+
+    def _order_stop(self, key: Key, *, cause: StopCause, grace_seconds: float, reason: str) -> None:
         watched = self._watched.get(key)
         if watched is None:
             return  # it has ended; its exit is on the way
-        self._spool.order_stop(key, grace_seconds=grace_seconds, reason=reason)
+        self._spool.order_stop(key, cause=cause, grace_seconds=grace_seconds, reason=reason)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched.pidfd, signal.SIGTERM)
 
-    def kill(self, key: Key, *, reason: str) -> None:
+    def kill(self, key: Key, cause: StopCause, reason: str) -> None:
         """Stop without grace; the second time the shim isn't trusted and is killed itself."""
         watched = self._watched.get(key)
         if watched is None:
             return
         watched.kills += 1
         if watched.kills == 1:
-            self.stop(key, grace_seconds=0, reason=reason)
+            self._order_stop(key, cause=cause, grace_seconds=0, reason=reason)
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)

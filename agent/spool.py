@@ -23,7 +23,7 @@ from typing import Any
 from agent.events import Key
 from agent.files import sync_directory, write_whole
 from agent.processes import Identity
-from protocol.desired import DesiredAllocation
+from protocol.desired import DesiredAllocation, StopCause
 
 
 class StateDirBusyError(Exception):
@@ -165,9 +165,9 @@ class Spool:
             started_at_ms=form["started_at_ms"],
         )
 
-    def order_stop(self, key: Key, *, grace_seconds: float, reason: str) -> None:
+    def order_stop(self, key: Key, *, cause: StopCause, grace_seconds: float, reason: str) -> None:
         """Tell the shim how to stop; it reads this when it is signalled, or before it starts."""
-        form = {"grace_seconds": grace_seconds, "reason": reason}
+        form = {"cause": cause, "grace_seconds": grace_seconds, "reason": reason}
         write_whole(self.directory(key) / "stop.json", json.dumps(form).encode())
 
     def stop_order(self, key: Key) -> dict[str, Any] | None:

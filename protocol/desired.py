@@ -56,6 +56,8 @@ class Stop(Form):
 
     cause: StopCause
     reason: Text
+    kill: bool = False
+    """At once, whatever the sequence: the deadline of a drain is over."""
 
 
 class Launch(Form):

@@ -13,6 +13,9 @@ from enum import StrEnum
 # refused, not dropped. It is a plain dict, so this module needs nothing but the standard library.
 _WIRE = {"extra": "forbid"}
 
+SIMULATED_PREFIX = "SIM-"
+"""Of the UUIDs of simulated devices: no hardware is behind them, they only count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInventory:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from telemetry.probes.base import DeviceReading
-from telemetry.samples import DeviceInventory, DeviceSample
+from telemetry.samples import SIMULATED_PREFIX, DeviceInventory, DeviceSample
 
 _GROUP = re.compile(r"(?P<count>\d{1,4})(x(?P<model>[^:,]{1,64})(:(?P<memory>\d{1,8}))?)?")
 DEFAULT_MODEL = "simulated"
@@ -63,7 +63,7 @@ class SimulatedProbe:
         models = [group for group in groups for _ in range(group.count)]
         self._devices = tuple(
             DeviceInventory(
-                uuid=f"SIM-{node}-{index}",
+                uuid=f"{SIMULATED_PREFIX}{node}-{index}",
                 index=index,
                 model=group.model,
                 memory_mib=group.memory_mib,

@@ -17,10 +17,11 @@ from agent.events import Key
 from agent.processes import kill_marked, open_pidfd, send_signal
 from agent.runtime import MARK
 from agent.spool import Intent, Spool
-from protocol.desired import DesiredAllocation, Gang, Launch, Phase
+from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from tests.waiting import DEADLINE_SECONDS, wait_for
 
 KEY = Key(id="a", generation=1)
+STOP = StopCause.CANCELLED
 SHIM = Path(shim.__file__)
 
 
@@ -178,7 +179,9 @@ def test_a_second_shim_for_the_same_allocation_refuses(bench: Bench) -> None:
     first = bench.launch()
     bench.wait_for_output("up")
     assert bench.launch().wait(DEADLINE_SECONDS) == shim.LOCKED_EXIT_CODE
-    bench.spool.order_stop(KEY, grace_seconds=0, reason="end of the test")
+    bench.spool.order_stop(
+        KEY, cause=StopCause.CANCELLED, grace_seconds=0, reason="end of the test"
+    )
     first.terminate()
     assert first.wait(DEADLINE_SECONDS) == 0
     assert bench.output() == "up\n"
@@ -192,7 +195,9 @@ def test_a_settled_attempt_is_not_run_again(bench: Bench) -> None:
 
 def test_an_attempt_that_was_stopped_before_its_start_never_runs(bench: Bench) -> None:
     bench.intend(*sh("echo ran"))
-    bench.spool.order_stop(KEY, grace_seconds=5, reason="no longer wanted")
+    bench.spool.order_stop(
+        KEY, cause=StopCause.CANCELLED, grace_seconds=5, reason="no longer wanted"
+    )
     assert bench.launch().wait(DEADLINE_SECONDS) == 0
     form = bench.exit()
     assert (form["stopped"], form["reason"]) == (True, "stopped before it was started")
@@ -206,7 +211,9 @@ def test_stop_reaches_the_main_process_only_and_it_ends_in_its_own_way(bench: Be
     child = bench.launch()
     bench.wait_for_output("worker up")
     bench.wait_for_output("up\n")
-    bench.spool.order_stop(KEY, grace_seconds=DEADLINE_SECONDS, reason="preempted")
+    bench.spool.order_stop(
+        KEY, cause=StopCause.CANCELLED, grace_seconds=DEADLINE_SECONDS, reason="preempted"
+    )
     child.terminate()
     assert child.wait(DEADLINE_SECONDS) == 0
     form = bench.exit()
@@ -225,7 +232,7 @@ def test_what_ignores_term_or_left_its_session_is_killed_after_the_grace(bench: 
     child = bench.launch()
     bench.wait_for_output("escaped")
     bench.wait_for_output("up")
-    bench.spool.order_stop(KEY, grace_seconds=0.1, reason="enough")
+    bench.spool.order_stop(KEY, cause=STOP, grace_seconds=0.1, reason="enough")
     child.terminate()
     assert child.wait(DEADLINE_SECONDS) == 0
     assert bench.exit()["signal"] == signal.SIGKILL
@@ -299,7 +306,9 @@ def test_a_shim_stays_small(bench: Bench) -> None:
     bench.wait_for_output("up")
     status = Path(f"/proc/{child.pid}/status").read_text()
     resident_kib = int(next(x for x in status.splitlines() if x.startswith("VmRSS")).split()[1])
-    bench.spool.order_stop(KEY, grace_seconds=0, reason="end of the test")
+    bench.spool.order_stop(
+        KEY, cause=StopCause.CANCELLED, grace_seconds=0, reason="end of the test"
+    )
     child.terminate()
     child.wait(DEADLINE_SECONDS)
     assert resident_kib < 20 << 10

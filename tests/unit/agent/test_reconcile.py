@@ -27,7 +27,7 @@ from agent.events import (
     Ticked,
 )
 from agent.reconcile import KILL_MARGIN_SECONDS, State, Step
-from protocol.desired import DesiredAllocation, DesiredSet, Gang, Launch, Phase
+from protocol.desired import DesiredAllocation, DesiredSet, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState, Exit
 
 A1 = Key(id="a", generation=1)
@@ -178,7 +178,7 @@ def test_an_older_desired_set_changes_nothing(running: Node) -> None:
 def test_an_absent_allocation_is_stopped_then_forgotten_when_settled(running: Node) -> None:
     [stop] = running.desire()
     assert isinstance(stop, Stop)
-    assert (stop.key, stop.grace_seconds) == (A1, GRACE_SECONDS)
+    assert (stop.key, stop.cause) == (A1, StopCause.UNWANTED)
     assert running.desire() == []
     assert running.exited() == []
     assert [r.state for r in running.state.reports()] == [AllocationState.EXITED]
@@ -315,7 +315,7 @@ def test_leaving_stops_everything_and_a_second_time_kills(running: Node) -> None
     assert [type(i) for i in running.handle(LeaveOrdered(at=running.at))] == [Stop]
     assert not running.state.is_idle()
     assert running.handle(LeaveOrdered(at=running.at, kill=True)) == [
-        Kill(key=A1, reason="the agent was told to stop its tasks")
+        Kill(key=A1, cause=StopCause.LEFT, reason="the agent was told to stop its tasks")
     ]
     assert running.tick(1) == []
     running.exited()
