@@ -71,6 +71,8 @@ class Node(Base):
     """While it's drained: its tasks are asked to leave, and end at this at the latest."""
     drain_reason: Mapped[str] = mapped_column(Text, default="")
     """What a person gave as the reason for a drain or for maintenance."""
+    maintenance_since: Mapped[datetime | None] = mapped_column()
+    """While a person works on it: its silence then means nothing."""
     row_version: Mapped[int] = mapped_column(Integer)
 
     devices: Mapped[list["Device"]] = relationship(

@@ -33,6 +33,7 @@ def upgrade() -> None:
     with op.batch_alter_table("nodes") as batch_op:
         batch_op.add_column(sa.Column("drain_until", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("drain_reason", sa.Text(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("maintenance_since", sa.BigInteger(), nullable=True))
     op.create_table(
         "join_tokens",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -50,6 +51,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("join_tokens")
     with op.batch_alter_table("nodes") as batch_op:
+        batch_op.drop_column("maintenance_since")
         batch_op.drop_column("drain_reason")
         batch_op.drop_column("drain_until")
     with op.batch_alter_table("allocations") as batch_op:
