@@ -13,10 +13,10 @@ with what there is. The rules:
   give the work to another node.
 """
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import assert_never
 
+from agent.attempt import ALIVE, KILL_MARGIN_SECONDS, Attempt, Step, attempt_of
 from agent.events import (
     Acknowledged,
     AttemptEvent,
@@ -27,7 +27,6 @@ from agent.events import (
     Event,
     Exited,
     Forget,
-    Found,
     Instruction,
     Key,
     Kill,
@@ -46,94 +45,12 @@ from agent.events import (
     Ticked,
 )
 from protocol.desired import DesiredAllocation, DesiredSet, Phase, StopCause
-from protocol.report import AllocationReport, AllocationState, Exit
+from protocol.report import AllocationReport, Exit
 from protocol.task import LeasePolicy
-from telemetry.samples import SIMULATED_PREFIX
 
-# The shim kills at the end of the grace by itself; past this much more the agent doesn't trust it.
-KILL_MARGIN_SECONDS = 5.0
 # A process in the kernel's hands (a driver that hangs) ends when the kernel lets it; who has waited
 # this long for that tells people (Slurm's UnkillableStepTimeout has the same default).
 UNKILLABLE_SECONDS = 60.0
-
-
-class Step(StrEnum):
-    """How far an attempt has come, in this order."""
-
-    LEASING = "leasing"
-    READY = "ready"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    RELEASING = "releasing"
-    """Nothing of it is left; its devices aren't known to be free yet."""
-    EXITED = "exited"
-
-
-_ALIVE = {Step.STARTING, Step.RUNNING, Step.STOPPING}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What is known of one attempt."""
-
-    allocation: DesiredAllocation
-    step: Step
-    port: int | None = None
-    pid: int | None = None
-    started_at_ms: int | None = None
-    exit: Exit | None = None
-    kill_at_seconds: float | None = None
-    killed_at_seconds: float | None = None
-    """When it was first killed."""
-    cause: StopCause = StopCause.UNWANTED
-    """Why it is being stopped."""
-    ready: bool | None = None
-    held: tuple[str, ...] = ()
-    unkillable: bool = False
-    note: str = ""
-    settled_revision: int | None = None
-    """The server's revision when it had settled the exit: a set that old may still list the
-    attempt.
-    """
-
-    def report(self) -> AllocationReport | None:
-        """What the server is told of it; None for what it need not know (any more)."""
-        if self.step is Step.LEASING or self.settled_revision is not None:
-            return None
-        return AllocationReport(
-            id=self.allocation.id,
-            generation=self.allocation.generation,
-            state=_REPORTED[self.step],
-            port=self.port,
-            pid=self.pid,
-            started_at_ms=self.started_at_ms,
-            ready=self._reported_ready(),
-            held_devices=self.held,
-            unkillable=self.unkillable,
-            note=self.note,
-            exit=None if self.step is Step.RELEASING else self.exit,
-        )
-
-    def _reported_ready(self) -> bool | None:
-        if self.allocation.launch.readiness is None:
-            return None
-        return self.step is Step.RUNNING and bool(self.ready)
-
-
-_REPORTED = {
-    Step.READY: AllocationState.READY,
-    Step.STARTING: AllocationState.READY,
-    Step.RUNNING: AllocationState.RUNNING,
-    Step.STOPPING: AllocationState.STOPPING,
-    Step.RELEASING: AllocationState.STOPPING,
-    Step.EXITED: AllocationState.EXITED,
-}
-_FOUND = {
-    AllocationState.RUNNING: Step.RUNNING,
-    AllocationState.STOPPING: Step.STOPPING,
-    AllocationState.EXITED: Step.EXITED,
-}
 
 
 class State:
@@ -165,7 +82,7 @@ class State:
 
     def is_idle(self) -> bool:
         """Whether nothing runs."""
-        return not any(attempt.step in _ALIVE for attempt in self.attempts.values())
+        return not any(attempt.step in ALIVE for attempt in self.attempts.values())
 
     # What an event says.
 
@@ -173,7 +90,7 @@ class State:
         match event:
             case Recovered():
                 self._lease_until_seconds = event.lease_until_seconds
-                self.attempts = {found.key: _attempt(found) for found in event.found}
+                self.attempts = {found.key: attempt_of(found) for found in event.found}
                 self._await_releases_anew()
             case DesiredReceived():
                 self._take_desired(event.desired)
@@ -296,7 +213,7 @@ class State:
         self._out.append(LeasePort(key=key, port=_promised_port(wanted)))
 
     def _start(self, key: Key, wanted: DesiredAllocation, attempt: Attempt) -> None:
-        blocking = _ALIVE | {Step.RELEASING}
+        blocking = ALIVE | {Step.RELEASING}
         if any(
             k.id == key.id and k != key and a.step in blocking for k, a in self.attempts.items()
         ):
@@ -332,7 +249,7 @@ class State:
         attempt = self.attempts.get(key)
         if attempt is None or attempt.step not in {Step.STARTING, Step.RUNNING}:
             return
-        kill_at_seconds = _kill_at(attempt, at)
+        kill_at_seconds = attempt.kill_due(at)
         self._change(key, step=Step.STOPPING, kill_at_seconds=kill_at_seconds, cause=cause)
         self._out.append(Stop(key=key, cause=cause, reason=reason))
 
@@ -341,13 +258,13 @@ class State:
             due = attempt.kill_at_seconds
             if attempt.step is Step.STOPPING and (due is None or due <= at.boot_seconds):
                 if due is None:  # found while it was being stopped: its grace starts anew
-                    self._change(key, kill_at_seconds=_kill_at(attempt, at))
+                    self._change(key, kill_at_seconds=attempt.kill_due(at))
                 else:
                     self._kill(key, at, attempt.cause, "still there after its grace")
 
     def _kill_once(self, key: Key, at: Moment, cause: StopCause, reason: str) -> None:
         attempt = self.attempts[key]
-        if attempt.step in _ALIVE and attempt.killed_at_seconds is None:
+        if attempt.step in ALIVE and attempt.killed_at_seconds is None:
             self._kill(key, at, cause, reason)
 
     def _kill(self, key: Key, at: Moment, cause: StopCause, reason: str) -> None:
@@ -367,8 +284,8 @@ class State:
         attempt = self.attempts.get(key)
         if attempt is None or attempt.step in {Step.RELEASING, Step.EXITED}:
             return
-        devices = _real_devices(attempt)
-        waits = bool(devices) and attempt.step in _ALIVE
+        devices = attempt.real_devices
+        waits = bool(devices) and attempt.step in ALIVE
         self.attempts[key] = replace(
             attempt,
             step=Step.RELEASING if waits else Step.EXITED,
@@ -386,12 +303,12 @@ class State:
         taken = {
             device
             for attempt in self.attempts.values()
-            if attempt.step in _ALIVE
+            if attempt.step in ALIVE
             for device in attempt.allocation.devices
         }
         for key in sorted(self.attempts):
             attempt = self.attempts[key]
-            devices = _real_devices(attempt)
+            devices = attempt.real_devices
             if attempt.step is Step.EXITED and devices and not taken & set(devices):
                 self._change(key, step=Step.RELEASING)
                 self._out.append(AwaitRelease(key=key, devices=devices))
@@ -410,27 +327,6 @@ def _by_key(item: tuple[Key, Attempt]) -> Key:
     return item[0]
 
 
-def _kill_at(attempt: Attempt, at: Moment) -> float:
-    return at.boot_seconds + attempt.allocation.launch.stop_seconds_max + KILL_MARGIN_SECONDS
-
-
-def _real_devices(attempt: Attempt) -> tuple[str, ...]:
-    """Simulated ones are only numbers: nothing can be left on them."""
-    devices = attempt.allocation.devices
-    return tuple(device for device in devices if not device.startswith(SIMULATED_PREFIX))
-
-
 def _promised_port(wanted: DesiredAllocation) -> int | None:
     """The port that the rest of a gang believes rank 0 to listen on."""
     return wanted.gang.master_port if wanted.gang.rank == 0 else None
-
-
-def _attempt(found: Found) -> Attempt:
-    return Attempt(
-        allocation=found.allocation,
-        step=_FOUND[found.state],
-        port=found.port,
-        pid=found.pid,
-        started_at_ms=found.started_at_ms,
-        exit=found.exit,
-    )
