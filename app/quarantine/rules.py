@@ -22,6 +22,10 @@ class Code(StrEnum):
     THROTTLED = "throttled"
     SLOW = "slow"
     UNMANAGED = "unmanaged"
+    UNRELEASED = "unreleased"
+    """A task that is over left something on it: a process, or memory."""
+    UNKILLABLE = "unkillable"
+    """Processes of a task wait in the kernel and don't end, though they were killed."""
 
     @property
     def ended_by_rule(self) -> bool:
