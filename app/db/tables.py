@@ -135,6 +135,9 @@ class Task(Base):
     """After a failure it isn't placed before this."""
     stop_cause: Mapped[str] = mapped_column(String(16), default="")
     """Why the current attempt is being stopped, as its nodes are told (protocol.desired)."""
+    stop_ordered_at: Mapped[datetime | None] = mapped_column()
+    """Since when the current attempt is being stopped: its room counts as about to be free, but not
+    for ever."""
     preemptions: Mapped[int] = mapped_column(Integer, default=0)
     """Attempts that were ended for the sake of others: preempted, moved or drained."""
     plan_id: Mapped[str | None] = mapped_column(String(32))

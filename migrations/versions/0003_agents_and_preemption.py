@@ -19,6 +19,7 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("stop_cause", sa.String(length=16), nullable=False, server_default="")
         )
+        batch_op.add_column(sa.Column("stop_ordered_at", sa.BigInteger(), nullable=True))
         batch_op.add_column(
             sa.Column("preemptions", sa.Integer(), nullable=False, server_default="0")
         )
@@ -58,5 +59,5 @@ def downgrade() -> None:
         for column in ("note", "ready", "error", "checkpoint", "stop_cause"):
             batch_op.drop_column(column)
     with op.batch_alter_table("tasks") as batch_op:
-        for column in ("preemptions", "stop_cause", "not_before", "reserved"):
+        for column in ("preemptions", "stop_ordered_at", "stop_cause", "not_before", "reserved"):
             batch_op.drop_column(column)
