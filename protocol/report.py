@@ -49,6 +49,9 @@ class Exit(Form):
     """Why, in words a person can act on; empty for a plain exit 0."""
     error: Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")] = ""
     """Of a failure: the traceback, or the last lines of its output."""
+    failed_at_ms: Milliseconds | None = None
+    """Of a failure, where it's known: when its root cause was written down, before the launcher had
+    noticed; of a gang's failures the first by this brought the others down."""
     at_ms: Milliseconds
 
 
@@ -143,7 +146,7 @@ class LogChunk(Form):
 
     allocation: Id
     generation: Generation
-    offset: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0, le=2**53)]
     skipped: bool = False
     data: Annotated[Base64Bytes, Field(max_length=1 << 20)]
 

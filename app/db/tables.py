@@ -192,6 +192,10 @@ class Allocation(Base):
     ended_at: Mapped[datetime | None] = mapped_column()
     log_start: Mapped[int] = mapped_column(BigInteger, default=0)
     log_end: Mapped[int] = mapped_column(BigInteger, default=0)
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    """How much of ``log_start .. log_end`` is kept: what was skipped isn't."""
+    failed_at: Mapped[datetime | None] = mapped_column()
+    """When the root cause of a failure was written down, where its node could tell."""
     row_version: Mapped[int] = mapped_column(Integer)
 
     task: Mapped[Task] = relationship(back_populates="allocations")

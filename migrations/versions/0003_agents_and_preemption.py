@@ -31,6 +31,11 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("error", sa.Text(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("ready", sa.Boolean(), nullable=True))
         batch_op.add_column(sa.Column("note", sa.Text(), nullable=False, server_default=""))
+        batch_op.add_column(
+            sa.Column("log_bytes", sa.BigInteger(), nullable=False, server_default="0")
+        )
+        batch_op.add_column(sa.Column("failed_at", sa.BigInteger(), nullable=True))
+    op.execute("UPDATE allocations SET log_bytes = log_end - log_start")
     with op.batch_alter_table("nodes") as batch_op:
         batch_op.add_column(sa.Column("drain_until", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("drain_reason", sa.Text(), nullable=False, server_default=""))
@@ -56,7 +61,9 @@ def downgrade() -> None:
         batch_op.drop_column("drain_reason")
         batch_op.drop_column("drain_until")
     with op.batch_alter_table("allocations") as batch_op:
-        for column in ("note", "ready", "error", "checkpoint", "stop_cause"):
+        for column in (
+            "failed_at", "log_bytes", "note", "ready", "error", "checkpoint", "stop_cause",
+        ):  # fmt: skip
             batch_op.drop_column(column)
     with op.batch_alter_table("tasks") as batch_op:
         for column in ("preemptions", "stop_ordered_at", "stop_cause", "not_before", "reserved"):
