@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from agent.checks import Checks
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.event_log import EventLog
 from agent.events import (
@@ -81,6 +82,7 @@ class Daemon:
         self._stop_tasks_on_exit = stop_tasks_on_exit
         self._state = State()
         self._runtime = make_runtime(self._handle)
+        self._checks = Checks(emit=self._handle, now=now)
         self._shipper = LogShipper(spool=spool, client=client)
         self._boot_id = boot_id()
         self._epoch = epoch
@@ -125,6 +127,7 @@ class Daemon:
             await self._say_farewell()
         finally:
             self._runtime.close()
+            await self._checks.close()
             await asyncio.to_thread(self._measuring.close)
             await self._client.close()
 
@@ -164,6 +167,7 @@ class Daemon:
             log.debug("event", event_name=type(event).__name__)
         for instruction in self._state.handle(event):
             self._carry_out(instruction)
+        self._checks.keep(self._state.running())
         self._leave_when_idle()
 
     def _carry_out(self, instruction: Instruction) -> None:

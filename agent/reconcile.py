@@ -80,6 +80,14 @@ class State:
         reports = (self.attempts[key].report() for key in sorted(self.attempts))
         return tuple(report for report in reports if report is not None)
 
+    def running(self) -> dict[Key, tuple[DesiredAllocation, int]]:
+        """What runs and isn't being stopped, with its port."""
+        return {
+            key: (attempt.allocation, attempt.port)
+            for key, attempt in self.attempts.items()
+            if attempt.step is Step.RUNNING and attempt.port is not None
+        }
+
     def is_idle(self) -> bool:
         """Whether nothing runs."""
         return not any(attempt.step in ALIVE for attempt in self.attempts.values())
