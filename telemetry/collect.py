@@ -6,8 +6,8 @@ What is missing is None or left out, never a made-up zero: unknown isn't idle.
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -30,6 +30,8 @@ class Collection:
     events: tuple[DeviceEvent, ...] = ()
     """What happened to devices since the round before; told once."""
     faults: tuple[str, ...] = ()
+    fresh_at: Mapping[str, float] = field(default_factory=dict)
+    """See :class:`telemetry.probes.base.DeviceReading`."""
 
 
 class Patient(Generic[_T]):
@@ -83,8 +85,8 @@ class Collector:
         self._inventory = Patient(host.inventory, deadline_seconds=deadline_seconds)
         self._sample = Patient(host.sample, deadline_seconds=deadline_seconds)
 
-    def collect(self) -> Collection:
-        """One round.
+    def collect(self, fresh: Iterable[str] = ()) -> Collection:
+        """One round; of the devices ``fresh`` also what is read only now and then.
 
         Raises:
             OSError, TimeoutError: what the host has could not be read, and never was: without its
@@ -99,11 +101,11 @@ class Collector:
             sample = None
             faults.append(f"host: {error}")
         try:
-            self._reading = reading = self._devices.read()
+            self._reading = reading = self._devices.read(frozenset(fresh))
         except Exception as error:  # noqa: BLE001  as above
             # Devices don't vanish because nobody could look at them.
             message = f"devices: {error}"
-            reading = replace(self._reading, samples=(), events=(), message=message)
+            reading = replace(self._reading, samples=(), events=(), fresh_at={}, message=message)
             faults.append(message)
         return Collection(
             inventory=_inventory(self._host_inventory, reading),
@@ -111,6 +113,7 @@ class Collector:
             devices=reading.samples,
             events=reading.events,
             faults=tuple(faults),
+            fresh_at=reading.fresh_at,
         )
 
     def close(self) -> None:

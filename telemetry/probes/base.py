@@ -1,6 +1,7 @@
 """What a probe is."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from telemetry.samples import DeviceEvent, DeviceInventory, DeviceSample, HostInventory, HostSample
@@ -22,6 +23,9 @@ class DeviceReading:
     message: str | None = None
     events: tuple[DeviceEvent, ...] = ()
     """What happened since the reading before. Told once: whoever reads keeps them."""
+    fresh_at: Mapping[str, float] = field(default_factory=dict)
+    """Devices of which everything was read anew because somebody had asked: when they had, on the
+    monotonic clock. Of the others some values may be as old as their sensor's period."""
 
 
 class HostProbe(Protocol):
@@ -35,7 +39,9 @@ class HostProbe(Protocol):
 class DeviceProbe(Protocol):
     """Looks at the accelerators. Absent hardware is a reading with a message, never an error."""
 
-    def read(self) -> DeviceReading: ...
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
+        """One look; of the devices ``fresh`` also at what is read only now and then."""
+        ...
 
     def close(self) -> None: ...
 
@@ -46,7 +52,8 @@ class NoDevices:
     def __init__(self, message: str) -> None:
         self._message = message
 
-    def read(self) -> DeviceReading:
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
+        del fresh
         return DeviceReading(message=self._message)
 
     def close(self) -> None:

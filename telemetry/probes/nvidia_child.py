@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class NvidiaChild:
         )
         self.asked_at: float | None = None
         """When the request was made that isn't answered yet."""
+        self.asked_fresh: frozenset[str] = frozenset()
+        """Which devices that request, or the last that was answered, wants looked at anew."""
         self.has_answered = False
         self._events: list[DeviceEvent] = []
         self._text = b""
@@ -60,14 +62,14 @@ class NvidiaChild:
         except (OSError, ValueError, IndexError):
             return 0
 
-    def request(self, now: float) -> None:
-        """Ask for a reading.
+    def request(self, now: float, fresh: Collection[str] = ()) -> None:
+        """Ask for a reading, of the devices ``fresh`` also of what is read only now and then.
 
         Raises:
             NoAnswerError: the child has ended.
         """
-        self.asked_at = now
-        line, self._unsaid = self._unsaid + write_request(now), b""
+        self.asked_at, self.asked_fresh = now, frozenset(fresh)
+        line, self._unsaid = self._unsaid + write_request(now, self.asked_fresh), b""
         try:
             self._requests.write(line)
             self._requests.flush()

@@ -7,7 +7,7 @@ stuck in the driver can't die.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,14 +72,17 @@ class NvidiaProcess:
         """Of the process that NVML lives in; None while there is none."""
         return self._child.pid if self._child is not None else None
 
-    def read(self) -> DeviceReading:
-        """The child's reading, or the last known devices without samples when it doesn't answer."""
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
+        """The child's reading, or the last known devices without samples when it doesn't answer.
+
+        An answer to an earlier request looks anew at what that one had named.
+        """
         now = self._boot_seconds()
         self._stuck.reap(now)
         if self._silent_since is None:
             self._silent_since = now
         try:
-            answer = self._ask(now)
+            answer, fresh_at = self._ask(now, fresh)
         except _PausedError as error:
             reading = self._stale(str(error))
         except NoAnswerError as error:
@@ -90,7 +93,8 @@ class NvidiaProcess:
             if answer is None:  # late, and not yet too late
                 reading = replace(self._last, samples=())
             else:
-                self._last = reading = answer.after(self._last)
+                self._last = answer.after(self._last)
+                reading = replace(self._last, fresh_at=fresh_at)
                 self._has_read, self._misses = True, 0
                 self._hear()
         self._note_silence()
@@ -105,15 +109,18 @@ class NvidiaProcess:
             self._stuck.add(child, self._boot_seconds())
         self._stuck.close()
 
-    def _ask(self, now: float) -> ReadingLine | None:
-        """The child's answer to the newest request; None while it may still come in time.
+    def _ask(
+        self, now: float, fresh: Collection[str]
+    ) -> tuple[ReadingLine | None, Mapping[str, float]]:
+        """The child's answer to the newest request; None while it may still come in time. And the
+        devices that it has looked at anew, with the time of the request.
 
         Raises:
             NoAnswerError: it won't.
         """
         child = self._running_child(now)
         if child.asked_at is None:
-            child.request(now)
+            child.request(now, fresh)
         asked_at = child.asked_at if child.asked_at is not None else now
         # The very first look is worth a wait: a node isn't to begin without its devices.
         wait = self._wait_seconds if self._has_read else self._deadline_seconds
@@ -125,7 +132,7 @@ class NvidiaProcess:
             self._events += child.take_events()
         if answer is None and self._boot_seconds() >= deadline:
             raise NoAnswerError("NVML doesn't answer: its reading missed the deadline")
-        return answer
+        return answer, dict.fromkeys(child.asked_fresh, asked_at)
 
     def _running_child(self, now: float) -> NvidiaChild:
         if self._child is not None and self._is_worn(self._child, now):

@@ -6,7 +6,7 @@ that holds one computes on the CPU, so utilisation, power and memory in use are 
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from telemetry.probes.base import DeviceReading
@@ -73,7 +73,8 @@ class SimulatedProbe:
         )
         self._wall_seconds = wall_seconds
 
-    def read(self) -> DeviceReading:
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
+        del fresh  # nothing is known of their use, at any time
         taken_at_ms = int(self._wall_seconds() * 1000)
         return DeviceReading(
             devices=self._devices,

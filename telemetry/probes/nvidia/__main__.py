@@ -46,7 +46,7 @@ def serve(answers: _Answers) -> None:
             known = request
             continue
         probe = probe or NvidiaProbe(emit=answers.tell, known=known)
-        reading = probe.read(request)
+        reading = probe.read(request.now, fresh=request.fresh)
         answers.write(write_reading(reading, before=before))
         before = reading
     if probe is not None:

@@ -1,13 +1,14 @@
 """What the agent and its NVML process say to each other: a line of JSON each.
 
 The agent writes ``{"known": [device...]}`` once, when it knows devices, and ``{"now": seconds}``
-for each reading: both ends go by one clock. It gets ``{"event": {...}}`` whenever something
+for each reading: both ends go by one clock. ``"fresh": [uuid...]`` with it are devices to look at
+anew. It gets ``{"event": {...}}`` whenever something
 happens, and a reading for each request: its samples are rows, and what hardly ever changes is left
 out unless it did.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
@@ -32,8 +33,16 @@ def write_known(devices: Iterable[DeviceInventory]) -> bytes:
     return _line({"known": [asdict(device) for device in devices]})
 
 
-def write_request(now: float) -> bytes:
-    return _line({"now": now})
+@dataclass(frozen=True, slots=True)
+class Request:
+    """For a reading; see :meth:`telemetry.probes.nvidia.probe.NvidiaProbe.read`."""
+
+    now: float
+    fresh: frozenset[str] = frozenset()
+
+
+def write_request(now: float, fresh: Collection[str] = ()) -> bytes:
+    return _line({"now": now, "fresh": sorted(fresh)} if fresh else {"now": now})
 
 
 def write_event(event: DeviceEvent) -> bytes:
@@ -55,8 +64,8 @@ def write_reading(reading: DeviceReading, *, before: DeviceReading | None) -> by
     return _line(form)
 
 
-def read_request(line: str) -> tuple[DeviceInventory, ...] | float:
-    """The devices that are known, or the time of a request.
+def read_request(line: str) -> tuple[DeviceInventory, ...] | Request:
+    """The devices that are known, or a request.
 
     Raises:
         ValueError, KeyError, TypeError: it's neither.
@@ -64,7 +73,7 @@ def read_request(line: str) -> tuple[DeviceInventory, ...] | float:
     form = json.loads(line)
     if "known" in form:
         return tuple(map(_device, form["known"]))
-    return float(form["now"])
+    return Request(float(form["now"]), frozenset(form.get("fresh", ())))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from telemetry.probes.nvidia.binding import Nvml, UnansweredError
-from telemetry.probes.nvidia.sensors import PERIOD_SECONDS, Asked, Sensor, Tier
+from telemetry.probes.nvidia.sensors import PERIOD_SECONDS, USE_SENSORS, Asked, Sensor, Tier
 
 # What one reading may take, by tier; the median of the last few, as any process may be put aside.
 BUDGET_SECONDS = {Tier.FAST: 0.020, Tier.MEDIUM: 0.050, Tier.SLOW: 0.200}
@@ -49,15 +49,17 @@ class PacedReader:
         self._timed = [_Timed(sensor) for sensor in sensors]
         self._stagger = stagger
 
-    def read(self, nvml: Nvml, now: float) -> list[str]:
+    def read(self, nvml: Nvml, now: float, *, fresh: bool = False) -> list[str]:
         """Read what is due; which sensors are slowed down from now on, in words.
+
+        ``fresh``: also what tells who uses the device, due or not.
 
         Raises:
             DeviceLostError, DriverConfusedError: the values are of no use any more.
         """
         complaints = []
         for timed in self._timed:
-            if now < timed.due:
+            if now < timed.due and not (fresh and timed.sensor.name in USE_SENSORS):
                 continue
             sensor = timed.sensor
             began = time.perf_counter()

@@ -5,7 +5,7 @@ falls off the bus becomes unhealthy and the others go on; it's looked for again 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -61,12 +61,13 @@ class NvidiaProbe:
         self._reopen = False
         self._confused = False
 
-    def read(self, now: float) -> DeviceReading:
-        """One look; ``now`` in seconds of a clock that only goes forward."""
+    def read(self, now: float, *, fresh: Collection[str] = ()) -> DeviceReading:
+        """One look; ``now`` in seconds of a clock that only goes forward. ``fresh`` names devices
+        that are looked at anew: see :class:`.pace.PacedReader`."""
         is_lacking = self._nvml is None or self._faults or not self._is_complete
         if self._reopen or (is_lacking and now >= self._discover_due):
             self._discover(now)
-        samples = self._samples(now)
+        samples = self._samples(now, fresh)
         if self._nvml is not None:
             self._heed_watcher(self._nvml, now)
             if not self._faults and self._is_complete:
@@ -214,12 +215,12 @@ class NvidiaProbe:
 
     # Reading them.
 
-    def _samples(self, now: float) -> list[DeviceSample]:
+    def _samples(self, now: float, fresh: Collection[str]) -> list[DeviceSample]:
         samples: list[DeviceSample] = []
         confused = False
         for reader in list(self._readers):
             try:
-                self._read(reader, now)
+                self._read(reader, now, fresh)
             except DeviceLostError as error:
                 self._give_up(reader, str(error), now)
             except RepartitionedError:
@@ -235,9 +236,9 @@ class NvidiaProbe:
         self._confused = confused
         return samples
 
-    def _read(self, reader: GpuReader, now: float) -> None:
+    def _read(self, reader: GpuReader, now: float, fresh: Collection[str]) -> None:
         assert self._nvml is not None  # noqa: S101  readers are there only while it's open
-        self._complaints += reader.read(self._nvml, now)
+        self._complaints += reader.read(self._nvml, now, fresh=fresh)
         for uuid in reader.uuids:
             if self._faults.pop(uuid, None) is not None:
                 self._tell(DeviceEventKind.RECOVERED, uuid, "it answers again")

@@ -1,6 +1,6 @@
 """One opened GPU: samples of the devices that it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from telemetry.probes.nvidia.binding import Nvml
 from telemetry.probes.nvidia.discovery import Gpu, Part, has_mig_on, mig_handles
@@ -42,8 +42,10 @@ class GpuReader:
         """Of its devices."""
         return self._uuids
 
-    def read(self, nvml: Nvml, now: float) -> list[str]:
+    def read(self, nvml: Nvml, now: float, *, fresh: Collection[str] = ()) -> list[str]:
         """Bring the values up to date; which sensors are slowed down from now on, in words.
+
+        ``fresh`` names devices that are looked at anew: see :class:`PacedReader`.
 
         Raises:
             DeviceLostError, DriverConfusedError, RepartitionedError: there is no reading.
@@ -51,9 +53,9 @@ class GpuReader:
         if now >= self._division_due:
             self._division_due = now + PERIOD_SECONDS[Tier.SLOW]
             self._check_division(nvml)
-        complaints = self._whole.read(nvml, now)
-        for part in self._parts:
-            complaints += part.read(nvml, now)
+        complaints = []
+        for reader in (self._whole, *self._parts):
+            complaints += reader.read(nvml, now, fresh=reader.asked.key in fresh)
         return complaints
 
     def samples(self, taken_at_ms: int) -> Iterator[DeviceSample]:

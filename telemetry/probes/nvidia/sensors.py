@@ -262,6 +262,9 @@ SENSORS = (
 )
 FIELDS = frozenset(field for sensor in SENSORS for field in sensor.fields)
 
+USE_SENSORS = frozenset({"memory", "processes"})
+"""By their names: who uses a device, and how much of it."""
+
 # What a MIG device has of its own. Of the rest it has what is the same everywhere on the GPU:
 # copies of what adds up, such as power, would count once for each MIG device.
 MIG_SENSORS = tuple(s for s in SENSORS if s.name in ("memory", "processes", "GPM"))

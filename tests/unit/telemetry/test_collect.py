@@ -1,6 +1,7 @@
 """A probe that fails or hangs costs its own data and nothing else."""
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ class HangingHost:
 
 
 class BrokenDevices:
-    def read(self) -> DeviceReading:
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
         raise RuntimeError("driver on fire")
 
     def close(self) -> None:
@@ -43,7 +44,7 @@ class BreakingDevices(BrokenDevices):
 
     breaks = False
 
-    def read(self) -> DeviceReading:
+    def read(self, fresh: Collection[str] = ()) -> DeviceReading:
         return super().read() if self.breaks else simulated().read()
 
 

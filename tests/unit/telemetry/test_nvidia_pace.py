@@ -82,3 +82,40 @@ def test_a_failed_reading_is_unknown_and_not_the_value_before(
     probe.read()
     world(script, 1, "fail 0 nvmlDeviceGetTemperature 17")
     assert values(probe) == [(None, 1, 1)]
+
+
+def test_who_uses_a_device_is_looked_at_anew_when_somebody_asks(
+    probe: NvidiaProcess, script: Path, clock: Clock
+) -> None:
+    held = ("process 0 4242 100", "process 1 4243 200")
+    world(script, 1, *held, gpus=2)
+    assert [len(sample.processes or ()) for sample in probe.read().samples] == [1, 1]
+    world(script, 2, gpus=2)
+    reading = probe.read()
+    assert [len(sample.processes or ()) for sample in reading.samples] == [1, 1]
+    assert reading.fresh_at == {}
+    reading = probe.read({"GPU-1"})
+    assert [len(sample.processes or ()) for sample in reading.samples] == [1, 0]
+    assert reading.fresh_at == {"GPU-1": clock.now}
+    assert [sample.energy_joules for sample in reading.samples] == [1, 1], "nothing else is hurried"
+    assert probe.read().fresh_at == {}
+
+
+def test_a_late_answer_is_as_fresh_as_its_own_request(
+    nvml_library: Path, script: Path, clock: Clock
+) -> None:
+    probe = NvidiaProcess(
+        library=nvml_library, deadline_seconds=120, wait_seconds=0, boot_seconds=clock
+    )
+    try:
+        world(script, 1)
+        probe.read()
+        asked_at = clock.now
+        while not (reading := probe.read({"GPU-0"})).fresh_at:
+            clock.now += 1e-9
+            assert reading.fresh_at == {}
+        assert asked_at <= reading.fresh_at["GPU-0"] <= clock.now
+        clock.now += 1
+        assert "GPU-0" not in probe.read({"nobody"}).fresh_at
+    finally:
+        probe.close()
