@@ -13,6 +13,7 @@ from app.allocations.states import AllocationState
 from app.db.tables import Allocation, Node, Task
 from app.deps import Context, NodePrincipal
 from app.events.service import EventKind, record
+from app.leases import leftovers, losing
 from app.leases.events import events_settled, note_events
 from app.nodes.service import apply_inventory
 from app.nodes.states import NodeState
@@ -46,7 +47,11 @@ async def apply_report(
         _greet(ctx, session, node, applied)
         if report.inventory is not None:
             _note_inventory(ctx, session, node, report, applied)
+        not_over = _not_over(rows, report.allocations)
+        applied.topics |= await leftovers.note_boot(ctx, session, node, report.boot_id)
         await _apply_allocations(ctx, session, rows, report.allocations, applied)
+        applied.topics |= await leftovers.note_leftovers(ctx, session, node, not_over)
+        applied.topics |= await losing.note_boot(ctx, session, node, report)
         if news := note_events(ctx, session, node, report):
             applied.topics.add(signals.EVENTS)
             if await quarantines.note_events(ctx, session, node, news):
@@ -121,6 +126,19 @@ async def _rows(
     return {row.id: row for row in await session.scalars(query)}
 
 
+def _not_over(
+    rows: dict[str, Allocation], reports: Sequence[wire.AllocationReport]
+) -> list[tuple[Allocation, wire.AllocationReport]]:
+    """What is spoken of, as far as it counts."""
+    return [
+        (row, report)
+        for report in reports
+        if (row := rows.get(report.id)) is not None
+        and row.generation == report.generation
+        and not AllocationState(row.state).final
+    ]
+
+
 async def _apply_allocations(
     ctx: Context,
     session: AsyncSession,
@@ -160,6 +178,9 @@ def _apply(row: Allocation, report: wire.AllocationReport) -> bool:
         row.exit_code = report.exit.code
         row.exit_signal = report.exit.signal
         row.ended_at = _time(report.exit.at_ms)
+        row.stop_cause = report.exit.cause or ""
+        row.checkpoint = report.exit.checkpoint
+        row.error = report.exit.error
         row.reason = report.exit.reason or _exit_in_words(report.exit)
     return before != (row.state, row.port, row.pid)
 
@@ -210,34 +231,3 @@ def _settled(rows: dict[str, Allocation], reports: Sequence[wire.AllocationRepor
             or AllocationState(row.state).final
         )
     ]
-
-
-async def lose(ctx: Context, session: AsyncSession, node: Node) -> set[str]:
-    """The node's lease has run out: what it held is lost, and its tasks may be placed elsewhere."""
-    node.state = NodeState.LOST
-    record(
-        session,
-        at=ctx.clock.now(),
-        kind=EventKind.NODE_LOST,
-        node=node.name,
-        message="its lease has run out; it has stopped its tasks by itself",
-    )
-    topics = {signals.PLANNING, signals.TASKS, signals.EVENTS}
-    rows = (
-        await session.scalars(
-            select(Allocation)
-            .where(Allocation.node_id == node.id)
-            .options(selectinload(Allocation.task).selectinload(Task.allocations))
-        )
-    ).all()
-    touched: dict[str, Task] = {}
-    for row in rows:
-        if not AllocationState(row.state).final:
-            row.state = AllocationState.LOST
-            row.ended_at = ctx.clock.now()
-            row.reason = f"node {node.name} was lost"
-            touched[row.task_id] = row.task
-            topics.add(signals.log_topic(row.id))
-    for task in touched.values():
-        topics |= {signals.node_topic(n) for n in await tasks.settle(ctx, session, task)}
-    return topics

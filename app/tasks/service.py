@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import assert_never
 
@@ -17,9 +17,18 @@ from app.deps import Context
 from app.errors import Fault, InvalidInputError, NotFoundError
 from app.events.service import EventKind, record
 from app.tasks.admission import admission_faults
-from app.tasks.states import FINAL_TASK_STATES, Gang, Step, TaskState, next_step
+from app.tasks.states import (
+    DISPLACED,
+    FINAL_TASK_STATES,
+    Gang,
+    Step,
+    TaskState,
+    back_off_seconds,
+    next_step,
+)
 from protocol.desired import Phase, StopCause
-from protocol.task import TaskSpec
+from protocol.report import Saved
+from protocol.task import RESTART_DELAY_MAX_SECONDS, Kind, TaskSpec
 
 WITH_PLACES = (
     selectinload(Task.allocations).selectinload(Allocation.node).selectinload(Node.devices)
@@ -150,6 +159,7 @@ async def cancel(ctx: Context, session: AsyncSession, reference: str) -> tuple[T
     if TaskState(task.state).final or task.cancelled:
         return task, set()
     task.cancelled = True
+    task.reserved = None
     task.reason = "cancelled by a user"
     if not live(task):
         _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
@@ -165,14 +175,26 @@ async def displace(
     """
     if TaskState(task.state) not in {TaskState.STARTING, TaskState.RUNNING}:
         return set()
-    task.state = TaskState.STOPPING
-    task.stop_cause = cause
+    _stop(ctx, task, cause)
     task.reason = reason
     task.preemptions += 1
     nodes = _want(live(task), Phase.STOP)
-    _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {reason}")
+    kind = _TOLD_AS.get(cause, EventKind.TASK_STOPPING)
+    _tell(ctx, session, task, kind, f"{task.name} stops: {reason}")
     await bump_revision(session, nodes)
     return nodes
+
+
+_TOLD_AS = {
+    StopCause.PREEMPTED: EventKind.TASK_PREEMPTED,
+    StopCause.MOVED: EventKind.TASK_MOVED,
+}
+
+
+def _stop(ctx: Context, task: Task, cause: StopCause) -> None:
+    task.state = TaskState.STOPPING
+    task.stop_cause = cause
+    task.stop_ordered_at = ctx.clock.now()
 
 
 def current(task: Task) -> list[Allocation]:
@@ -189,13 +211,16 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
     """Let the task take its next step, after a change to its replicas. Gives the nodes
     concerned."""
     replicas = current(task)
+    spec = TaskSpec.model_validate(task.spec, strict=False)
     step = next_step(
         Gang(
             state=TaskState(task.state),
             replicas=[AllocationState(a.state) for a in replicas],
             cancelled=task.cancelled,
             failures=task.failures,
-            restarts_max=TaskSpec.model_validate(task.spec, strict=False).restarts_max,
+            restarts_max=spec.restarts_max,
+            service=spec.kind is Kind.SERVICE,
+            causes=_causes(task, replicas),
         )
     )
     nodes: set[int] = set()
@@ -208,8 +233,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             _run(ctx, session, task, ctx.clock.now())
         case Step.STOP_REST:
             task.reason = task.reason or _first_failure(replicas)
-            task.state = TaskState.STOPPING
-            task.stop_cause = StopCause.CANCELLED if task.cancelled else StopCause.GANG
+            _stop(ctx, task, StopCause.CANCELLED if task.cancelled else StopCause.GANG)
             nodes = _want([a for a in replicas if not AllocationState(a.state).final], Phase.STOP)
             _tell(ctx, session, task, EventKind.TASK_STOPPING, f"{task.name} stops: {task.reason}")
         case Step.SUCCEED:
@@ -224,17 +248,52 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
         case Step.FAIL:
             task.failures += 1
-            task.reason = _first_failure(replicas)
+            task.reason = _first_failure(replicas) or _ENDED_BY_ITSELF
             _end(ctx, session, task, TaskState.FAILED, EventKind.TASK_FAILED)
         case Step.RESTART:
             task.failures += 1
-            _wait_again(ctx, session, task, _first_failure(replicas))
+            task.not_before = ctx.clock.now() + _back_off(ctx, task, spec)
+            task.reserved = None  # others needn't wait with it
+            _wait_again(ctx, session, task, _first_failure(replicas) or _ENDED_BY_ITSELF)
         case Step.REQUEUE:
-            _wait_again(ctx, session, task, _first_failure(replicas))
+            _wait_again(ctx, session, task, _why_requeued(task, replicas))
         case _:
             assert_never(step)
     await bump_revision(session, nodes)
     return nodes
+
+
+_ENDED_BY_ITSELF = "it ended by itself, and a service ends only when it's told to"
+
+
+def _causes(task: Task, replicas: Sequence[Allocation]) -> list[StopCause]:
+    """Why replicas were stopped: their agents' word, or else our order."""
+    causes = [
+        a.stop_cause or task.stop_cause for a in replicas if a.state == AllocationState.STOPPED
+    ]
+    if task.kind == Kind.SERVICE and task.stop_cause in DISPLACED:
+        causes.append(task.stop_cause)  # it may have ended before the order reached it
+    return [StopCause(cause) for cause in causes if cause]
+
+
+def _back_off(ctx: Context, task: Task, spec: TaskSpec) -> timedelta:
+    """How long the task waits after this failure. One that ran for longer than the longest wait
+    waits as after its first: what fails once a day is no task that can't start."""
+    ran = ctx.clock.now() - (task.started_at or ctx.clock.now())
+    in_a_row = 1 if ran.total_seconds() > RESTART_DELAY_MAX_SECONDS else task.failures
+    return timedelta(
+        seconds=back_off_seconds(spec.restart_delay_seconds, in_a_row, RESTART_DELAY_MAX_SECONDS)
+    )
+
+
+def _why_requeued(task: Task, replicas: Sequence[Allocation]) -> str:
+    if task.stop_cause not in DISPLACED:
+        return _first_failure(replicas, _LOSSES_FIRST)
+    said = {a.checkpoint for a in replicas if a.checkpoint is not None}
+    if not said:
+        return task.reason
+    saved = "was saved" if said == {Saved.SAVED} else "wasn't saved in time"
+    return f"{task.reason}; its checkpoint {saved}"
 
 
 def _run(ctx: Context, session: AsyncSession, task: Task, since: datetime) -> None:
@@ -250,16 +309,25 @@ def _want(replicas: Sequence[Allocation], phase: Phase) -> set[int]:
     return {allocation.node_id for allocation in changed}
 
 
-def _first_failure(replicas: Sequence[Allocation]) -> str:
+_FAILURES_FIRST = (AllocationState.LOST, AllocationState.FAILED, AllocationState.STOPPED)
+_LOSSES_FIRST = (AllocationState.LOST, AllocationState.STOPPED, AllocationState.FAILED)
+
+
+def _first_failure(
+    replicas: Sequence[Allocation], order: Sequence[AllocationState] = _FAILURES_FIRST
+) -> str:
     """The root cause: what ended first, and not by our order, brought the others down."""
     ended = [
         a
         for a in replicas
         if AllocationState(a.state).final and a.state != AllocationState.SUCCEEDED
     ]
-    order = {AllocationState.LOST: 0, AllocationState.FAILED: 1, AllocationState.STOPPED: 2}
     ended.sort(
-        key=lambda a: (order[AllocationState(a.state)], a.ended_at or a.assigned_at, a.replica)
+        key=lambda a: (
+            order.index(AllocationState(a.state)),
+            a.ended_at or a.assigned_at,
+            a.replica,
+        )
     )
     if not ended:
         return ""
@@ -281,6 +349,8 @@ def _end(
 ) -> None:
     task.state = state
     task.waiting = None
+    task.reserved = None
+    task.not_before = None
     task.finished_at = ctx.clock.now()
     _tell(
         ctx, session, task, kind, f"{task.name} {state}{f': {task.reason}' if task.reason else ''}"
