@@ -3,6 +3,7 @@ elsewhere."""
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import select, update
@@ -10,18 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import signals
 from app.allocations.states import LIVE_STATES
-from app.db.tables import Allocation, Node, Task
+from app.db.tables import Allocation, Node
 from app.deps import Context
 from app.events.service import EventKind, record
-from app.leases.service import lose
-from app.nodes.states import NodeState, Patience, state_after
+from app.leases import losing
+from app.nodes.states import NodeState, Patience, fenced_after_seconds, state_after
 
 _NEVER = "nodes-loop"  # nobody gives news of silence
 _NODES = Node.metadata.tables[Node.__tablename__]
-_KILL_SECONDS = 5.0
-"""What an agent may need beyond the grace to kill everything that a task has started."""
-_DRIFT = 1.01
-"""Clocks that count the same lease may run one percent apart."""
+_HOLDING = (
+    select(Allocation.node_id)
+    .join(Node)
+    .where(Node.state == NodeState.LOST, Allocation.state.in_(LIVE_STATES))
+    .distinct()
+)
+"""Lost nodes with tasks that may still be on them."""
 
 
 class NodesLoop:
@@ -37,12 +41,13 @@ class NodesLoop:
         pause = self._unreachable_after_seconds / 4
         async with self._ctx.database.read() as session:
             nodes = (await session.execute(select(Node.id, Node.state))).all()
+            holding = set(await session.scalars(_HOLDING))
         now = self._ctx.clock.monotonic()
         await self._flush_last_seen(now)
         silent = [
             node.id
             for node in nodes
-            if node.state != NodeState.LOST
+            if (node.state != NodeState.LOST or node.id in holding)
             and self._ctx.heartbeats.silence_seconds(node.id, now)
             >= self._unreachable_after_seconds
         ]
@@ -83,42 +88,52 @@ class NodesLoop:
                 )
 
     async def _judge(self, session: AsyncSession, silent: list[int], now: float) -> set[str]:
+        held: dict[int, list[Allocation]] = defaultdict(list)
+        for row in await losing.held_by(session, silent):
+            held[row.node_id].append(row)
         topics: set[str] = set()
         for node in await session.scalars(select(Node).where(Node.id.in_(silent))):
             silence = self._ctx.heartbeats.silence_seconds(node.id, now)
-            state = state_after(silence, await self._patience(session, node.id))
-            if state == node.state:
-                continue
-            if state is NodeState.LOST:
-                topics |= await lose(self._ctx, session, node)
-            elif state is NodeState.UNREACHABLE:
-                node.state = NodeState.UNREACHABLE
-                record(
-                    session,
-                    at=self._ctx.clock.now(),
-                    kind=EventKind.NODE_UNREACHABLE,
-                    node=node.name,
-                    message=f"silent for {silence:.0f} s: gets no new task, keeps what it runs",
-                )
-                topics |= {signals.PLANNING, signals.EVENTS}
+            topics |= await self._judge_node(session, node, held[node.id], silence)
         return topics
 
-    async def _patience(self, session: AsyncSession, node_id: int) -> Patience:
-        """Lease, then the longest grace that a task there may take, then what killing and clocks
-        may need."""
+    async def _judge_node(
+        self, session: AsyncSession, node: Node, held: list[Allocation], silence: float
+    ) -> set[str]:
+        ctx = self._ctx
+        over_after = {row.id: losing.over_after_seconds(row, ctx.settings) for row in held}
+        known = [seconds for seconds in over_after.values() if seconds is not None]
+        due = [row for row in held if (after := over_after[row.id]) and silence >= after]
+        topics = await losing.lose(ctx, session, node, due, f"node {node.name} was lost")
+        state = state_after(silence, self._patience(known))
+        if state is NodeState.READY or node.state in {NodeState.LOST, state}:
+            return topics
+        if state is NodeState.LOST:
+            kept = len({row.task_id for row in held if over_after[row.id] is None})
+            runs_on = f", but for {kept} that it is to keep" if kept else ""
+            said = f"its lease has run out; it has stopped its tasks by itself{runs_on}"
+            return topics | losing.mark_lost(ctx, session, node, said)
+        node.state = NodeState.UNREACHABLE
+        if node.maintenance_since is None:
+            record(
+                session,
+                at=ctx.clock.now(),
+                kind=EventKind.NODE_UNREACHABLE,
+                node=node.name,
+                message=f"silent for {silence:.0f} s: gets no new task, keeps what it runs",
+            )
+        return topics | {signals.PLANNING, signals.EVENTS}
+
+    def _patience(self, over_after: Sequence[float]) -> Patience:
+        """A node is lost when its lease has run out and with it every task that it ends by
+        itself."""
         settings = self._ctx.settings
-        held = await session.scalars(
-            select(Task)
-            .join(Allocation)
-            .where(Allocation.node_id == node_id, Allocation.state.in_(LIVE_STATES))
-        )
-        grace = max((task.spec["grace_seconds"] for task in held), default=0.0)
-        lost_after = (
-            (settings.lease_seconds + grace) * _DRIFT
-            + _KILL_SECONDS
-            + settings.lease_margin_seconds
+        lease_over = fenced_after_seconds(
+            lease_seconds=settings.lease_seconds,
+            stop_seconds=0.0,
+            margin_seconds=settings.lease_margin_seconds,
         )
         return Patience(
             unreachable_after_seconds=self._unreachable_after_seconds,
-            lost_after_seconds=max(lost_after, self._unreachable_after_seconds),
+            lost_after_seconds=max(lease_over, self._unreachable_after_seconds, *over_after),
         )

@@ -77,6 +77,7 @@ def _join(ctx: Context, session: AsyncSession, form: Registration) -> tuple[Node
         state=NodeState.READY,
         schedulable=True,
         token_digest=digest(token),
+        boot_id=form.inventory.host.boot_id,
         seq=0,
         revision=0,
         registered_at=now,
@@ -106,7 +107,6 @@ def apply_inventory(node: Node, inventory: Inventory) -> None:
     """What the machine has now. A device that is gone stays as unhealthy: tasks may still hold
     it."""
     host = inventory.host
-    node.boot_id = host.boot_id
     node.cpu_milli = host.cpu_milli
     node.memory_mib = host.memory_mib
     node.disk_mib = host.disk_mib
@@ -170,19 +170,39 @@ async def page(session: AsyncSession, *, after: str | None, limit: int) -> Seque
 async def set_schedulable(
     ctx: Context, session: AsyncSession, name: str, *, schedulable: bool
 ) -> Node:
+    """Cordon a node, or let it take tasks again: that also ends a drain and maintenance."""
     node = await get(session, name)
-    if node.schedulable != schedulable:
-        node.schedulable = schedulable
+    if not schedulable:
+        cordon(ctx, session, node)
+    elif not node.schedulable or node.drain_until is not None:
+        node.schedulable = True
+        node.drain_until = None
+        node.drain_reason = ""
+        node.maintenance_since = None
         record(
             session,
             at=ctx.clock.now(),
-            kind=EventKind.NODE_UNCORDONED if schedulable else EventKind.NODE_CORDONED,
+            kind=EventKind.NODE_UNCORDONED,
             node=name,
-            message="takes new tasks again"
-            if schedulable
-            else "takes no new task; what runs there stays",
+            message="takes new tasks again",
         )
     return node
+
+
+def cordon(ctx: Context, session: AsyncSession, node: Node, reason: str = "") -> bool:
+    """Give a node nothing new; False when it gets nothing new already."""
+    if not node.schedulable:
+        return False
+    node.schedulable = False
+    node.drain_reason = reason
+    record(
+        session,
+        at=ctx.clock.now(),
+        kind=EventKind.NODE_CORDONED,
+        node=node.name,
+        message="takes no new task; what runs there stays" + (f": {reason}" if reason else ""),
+    )
+    return True
 
 
 async def remove(ctx: Context, session: AsyncSession, name: str) -> None:
@@ -201,6 +221,7 @@ async def remove(ctx: Context, session: AsyncSession, name: str) -> None:
         node.name = f"removed-{node.id}"
         node.token_digest = ""
         node.schedulable = False
+        node.drain_until = None
         node.state = NodeState.LOST
     else:
         await session.execute(delete(Device).where(Device.node_id == node.id))
