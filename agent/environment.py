@@ -4,12 +4,14 @@ Three layers, the later one wins: a clean base (never the agent's own environmen
 the task's spec, and what only the agent knows.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.desired import DesiredAllocation
+from protocol.desired import DesiredAllocation, Launch
+from protocol.task import TERM_SECONDS, AskBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,13 @@ def _without(search_path: str, library: Path | None) -> str:
 
 
 def task_environment(
-    base: Base, allocation: DesiredAllocation, *, port: int, master_port: int, artifacts: Path
+    base: Base,
+    allocation: DesiredAllocation,
+    *,
+    port: int,
+    master_port: int,
+    artifacts: Path,
+    control: Path,
 ) -> dict[str, str]:
     """All variables of one replica."""
     return {
@@ -56,10 +64,11 @@ def task_environment(
         **allocation.launch.env,
         **_devices(allocation),
         **_identity(base, allocation, artifacts),
+        **_checkpoints(allocation.launch, control),
         **_rendezvous(allocation, master_port),
         "PORT": str(port),
         "STOWPLAN_PORT": str(port),
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_shutdown_seconds(allocation.launch.grace_seconds)),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_shutdown_seconds(allocation.launch)),
     }
 
 
@@ -82,6 +91,12 @@ def _identity(base: Base, allocation: DesiredAllocation, artifacts: Path) -> dic
         "STOWPLAN_GENERATION": str(allocation.generation),
         "STOWPLAN_ARTIFACTS": str(artifacts),
     }
+
+
+def _checkpoints(launch: Launch, control: Path) -> dict[str, str]:
+    """Where the program and the node leave each other word (docs/tasks.md)."""
+    asked = {"STOWPLAN_CHECKPOINT_ASK": str(launch.checkpoint.ask)} if launch.checkpoint else {}
+    return {"STOWPLAN_CONTROL": str(control), **asked}
 
 
 def _rendezvous(allocation: DesiredAllocation, master_port: int) -> dict[str, str]:
@@ -111,6 +126,15 @@ def _rendezvous(allocation: DesiredAllocation, master_port: int) -> dict[str, st
     }
 
 
-def _shutdown_seconds(grace_seconds: float) -> int:
-    """How long torchrun waits for its workers: less than the grace, so that it ends by itself."""
-    return max(1, int(max(grace_seconds - 10, grace_seconds / 2)))
+def _shutdown_seconds(launch: Launch) -> int:
+    """How long torchrun waits for its workers after SIGTERM: less than there is until SIGKILL, so
+    that it ends by itself.
+
+    Where SIGTERM itself asks for the checkpoint, it must not cut that short: all the time there is.
+    """
+    checkpoint, grace_seconds = launch.checkpoint, launch.grace_seconds
+    if checkpoint is None:
+        return max(1, int(max(grace_seconds - 10, grace_seconds / 2)))
+    if checkpoint.ask is AskBy.SIGTERM:
+        return math.ceil(checkpoint.ack_seconds + grace_seconds)
+    return max(1, int(TERM_SECONDS / 2))

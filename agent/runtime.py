@@ -141,6 +141,7 @@ class Runtime:
                 port=order.port,
                 master_port=order.master_port,
                 artifacts=artifacts,
+                control=self._spool.control(key),
             )
             intent = Intent(
                 allocation=order.allocation,

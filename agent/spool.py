@@ -9,6 +9,7 @@ each generation::
     STATE_DIR/artifacts/TASK/       what the task wants to keep; never removed by us
     STATE_DIR/allocations/ID/lock
     STATE_DIR/allocations/ID/GENERATION/intent.json running.json stop.json exit.json output.log
+    STATE_DIR/allocations/ID/GENERATION/control/    the program's and the node's word to each other
 """
 
 import fcntl
@@ -112,6 +113,10 @@ class Spool:
     def directory(self, key: Key) -> Path:
         return self._allocations / key.id / str(key.generation)
 
+    def control(self, key: Key) -> Path:
+        """Where an attempt's program and its node leave each other word: the program's own."""
+        return self.directory(key) / "control"
+
     def attempts(self) -> list[Key]:
         """All attempts on disk, in order."""
         return sorted(
@@ -123,6 +128,7 @@ class Spool:
     def keep_intent(self, key: Key, intent: Intent) -> None:
         directory = self.directory(key)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.control(key).mkdir(exist_ok=True, mode=0o700)
         write_whole(
             directory / "intent.json",
             json.dumps(

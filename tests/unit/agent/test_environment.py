@@ -6,6 +6,7 @@ import pytest
 
 from agent.environment import Base, make_base, task_environment
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase
+from protocol.task import AskBy, Checkpoint
 
 BASE = Base(node="n1", path="/opt/bin:/usr/bin", variables={"HOME": "/root"})
 
@@ -16,6 +17,7 @@ def environment(
     devices: tuple[str, ...] = (),
     cpu_milli: int = 0,
     grace_seconds: float = 30.0,
+    checkpoint: Checkpoint | None = None,
     gang: Gang | None = None,
 ) -> dict[str, str]:
     allocation = DesiredAllocation(
@@ -26,11 +28,18 @@ def environment(
         phase=Phase.RUN,
         devices=devices,
         cpu_milli=cpu_milli,
-        launch=Launch(argv=("true",), env=env or {}, grace_seconds=grace_seconds),
+        launch=Launch(
+            argv=("true",), env=env or {}, grace_seconds=grace_seconds, checkpoint=checkpoint
+        ),
         gang=gang or Gang(rank=0, size=1, master_address="10.0.0.1"),
     )
     return task_environment(
-        BASE, allocation, port=20_005, master_port=20_007, artifacts=Path("/artifacts")
+        BASE,
+        allocation,
+        port=20_005,
+        master_port=20_007,
+        artifacts=Path("/artifacts"),
+        control=Path("/control"),
     )
 
 
@@ -108,3 +117,21 @@ def test_the_folder_of_a_stand_in_nvml_is_hidden_from_tasks(tmp_path: Path) -> N
         nvml_library=tmp_path / "libnvidia-ml.so.1",
     )
     assert base.variables["LD_LIBRARY_PATH"] == "/usr/local/cuda/lib64"
+
+
+@pytest.mark.parametrize(
+    ("ask", "shutdown"), [(AskBy.FILE, "2"), (AskBy.SIGUSR1, "2"), (AskBy.SIGTERM, "130")]
+)
+def test_torchrun_never_cuts_a_checkpoint_short_and_ends_before_it_is_killed(
+    ask: AskBy, shutdown: str
+) -> None:
+    found = environment(grace_seconds=120, checkpoint=Checkpoint(ask=ask, ack_seconds=10))
+    assert found["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == shutdown
+    assert found["STOWPLAN_CHECKPOINT_ASK"] == ask
+
+
+def test_a_program_finds_where_it_is_asked_and_tells_how_far_it_is() -> None:
+    found = environment(env={"STOWPLAN_CONTROL": "/elsewhere", "STOWPLAN_CHECKPOINTS": "/mine"})
+    assert found["STOWPLAN_CONTROL"] == "/control"
+    assert found["STOWPLAN_CHECKPOINTS"] == "/mine"
+    assert "STOWPLAN_CHECKPOINT_ASK" not in found
