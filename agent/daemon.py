@@ -4,10 +4,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from agent import progress
 from agent.checks import Checks
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.event_log import EventLog
@@ -40,7 +42,7 @@ from agent.runtime import Runtime
 from agent.shipping import SampleShipper
 from agent.spool import Spool
 from protocol import VERSION
-from protocol.report import AllocationState, Report, ReportAck
+from protocol.report import AllocationReport, AllocationState, Report, ReportAck
 from telemetry.samples import Inventory
 
 LONG_POLL_SECONDS = 25.0
@@ -291,6 +293,7 @@ class Daemon:
             if report.state is AllocationState.EXITED
         )
         await self._ship_last_output(exits)
+        told = await asyncio.to_thread(progress.told, self._controls(reports))
         inventory = self._measuring.inventory
         self._seq += 1
         sent_at = self._now()
@@ -302,6 +305,7 @@ class Daemon:
             seq=self._seq,
             sent_at_ms=sent_at.wall_ms,
             allocations=reports,
+            progress=told,
             inventory=inventory if inventory != self._known_inventory else None,
             event_log=self._events.name,
             events=self._events.unsettled(),
@@ -311,6 +315,15 @@ class Daemon:
         if self._events.settle(ack.events_settled) and self._events.unsettled():
             self._report_due.set()  # more than one report takes
         self._acknowledged(ack, exits, sent_at)
+
+    def _controls(self, reports: Sequence[AllocationReport]) -> list[tuple[Key, Path]]:
+        """Of the attempts that may have something to tell."""
+        keys = [
+            Key(id=report.id, generation=report.generation)
+            for report in reports
+            if report.state in {AllocationState.RUNNING, AllocationState.STOPPING}
+        ]
+        return [(key, self._spool.control(key)) for key in keys]
 
     async def _ship_last_output(self, exits: tuple[Key, ...]) -> None:
         with suppress(UnreachableError, TimeoutError):
