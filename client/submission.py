@@ -41,6 +41,15 @@ class Options:
     duration: str | None = None
     grace: str | None = None
     max_restarts: int | None = None
+    restart_delay: str | None = None
+    checkpoint: str | None = None
+    on_lease_lost: str | None = None
+    ready_path: str | None = None
+    health_path: str | None = None
+    drain: str | None = None
+    pids_max: int | None = None
+    gpu_overuse: str | None = None
+    enforce: tuple[str, ...] = ()
     comment: str | None = None
 
 
@@ -147,10 +156,24 @@ def _apply(spec: dict[str, Any], options: Options, faults: _Faults) -> None:
         "duration_seconds": faults.read("--duration", options.duration, quantities.seconds),
         "grace_seconds": faults.read("--grace", options.grace, quantities.seconds),
         "max_restarts": options.max_restarts,
+        "restart_delay_seconds": faults.read(
+            "--restart-delay", options.restart_delay, quantities.seconds
+        ),
+        "on_lease_lost": options.on_lease_lost,
+        "drain_seconds": faults.read("--drain", options.drain, quantities.seconds),
+        "pids_max": options.pids_max,
+        "gpu_overuse": options.gpu_overuse,
+        "enforce": list(options.enforce) or None,
         "comment": options.comment,
     }
     spec.update({name: value for name, value in given.items() if value is not None})
     _merge(spec, "request", _request(options, faults))
+    for name, field_name, value in (
+        ("checkpoint", "ask", options.checkpoint),
+        ("readiness", "path", options.ready_path),
+        ("health", "path", options.health_path),
+    ):
+        _merge(spec, name, {} if value is None else {field_name: value})
     _merge(spec, "env", _pairs("--env", options.env, quantities.assignment, faults))
     selectors = _pairs("--select", options.select, quantities.selector, faults)
     _merge(spec, "node_selector", {label: list(values) for label, values in selectors.items()})
@@ -184,6 +207,6 @@ def _pairs(
 
 def _merge(spec: dict[str, Any], name: str, values: dict[str, Any]) -> None:
     """Lay options over a mapping of the file. What is no mapping stays, for the form to refuse."""
-    there = spec.get(name, {})
+    there = {} if spec.get(name) is None else spec[name]
     if values and isinstance(there, dict):
         spec[name] = there | values

@@ -93,7 +93,52 @@ def submit(
     grace: Annotated[
         Text, typer.Option(help="Between SIGTERM and SIGKILL.", rich_help_panel=_LIFE)
     ] = None,
-    max_restarts: Annotated[int | None, typer.Option(rich_help_panel=_LIFE)] = None,
+    max_restarts: Annotated[
+        int | None,
+        typer.Option(help="Default: 0, of a service no limit.", rich_help_panel=_LIFE),
+    ] = None,
+    restart_delay: Annotated[
+        Text, typer.Option(help="After a failure; doubles each time.", rich_help_panel=_LIFE)
+    ] = None,
+    checkpoint: Annotated[
+        Text,
+        typer.Option(
+            metavar="file|SIGTERM|SIGUSR1|SIGUSR2",
+            help="How it's asked to save before a stop.",
+            rich_help_panel=_LIFE,
+        ),
+    ] = None,
+    on_lease_lost: Annotated[
+        Text,
+        typer.Option(
+            metavar="fence|keep", help="When its node can't reach us.", rich_help_panel=_LIFE
+        ),
+    ] = None,
+    ready_path: Annotated[
+        Text, typer.Option(help="Of a service: ready while GET passes.", rich_help_panel=_LIFE)
+    ] = None,
+    health_path: Annotated[
+        Text, typer.Option(help="Of a service: restarted when GET fails.", rich_help_panel=_LIFE)
+    ] = None,
+    drain: Annotated[
+        Text,
+        typer.Option(help="Of a service: from not ready to SIGTERM.", rich_help_panel=_LIFE),
+    ] = None,
+    pids_max: Annotated[
+        int | None, typer.Option(help="Processes and threads.", rich_help_panel=_NEEDS)
+    ] = None,
+    gpu_overuse: Annotated[
+        Text,
+        typer.Option(metavar="warn|stop", help="Beyond its GPU memory.", rich_help_panel=_NEEDS),
+    ] = None,
+    enforce: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="cpu|memory|pids",
+            help="Only on nodes that hold it to that by force.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Print its output until it has ended.")
@@ -135,6 +180,15 @@ def submit(
             duration=duration,
             grace=grace,
             max_restarts=max_restarts,
+            restart_delay=restart_delay,
+            checkpoint=checkpoint,
+            on_lease_lost=on_lease_lost,
+            ready_path=ready_path,
+            health_path=health_path,
+            drain=drain,
+            pids_max=pids_max,
+            gpu_overuse=gpu_overuse,
+            enforce=tuple(enforce or ()),
             comment=comment,
         ),
         current_dir=str(Path.cwd()),

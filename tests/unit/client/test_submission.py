@@ -55,6 +55,49 @@ def test_options_become_the_tasks_form() -> None:
     }
 
 
+def test_how_a_task_lives_and_ends_has_options(tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps({"checkpoint": {"ack_seconds": 30}, "health": None}))
+    spec = build(
+        Options(
+            argv=("python", "serve.py"),
+            file=str(file),
+            service=True,
+            restart_delay="2s",
+            checkpoint="SIGUSR1",
+            on_lease_lost="keep",
+            ready_path="/ready",
+            health_path="/healthz",
+            drain="10s",
+            pids_max=64,
+            gpu_overuse="stop",
+            enforce=("memory", "pids"),
+        ),
+        current_dir="/work",
+    )
+    assert spec == {
+        "argv": ["python", "serve.py"],
+        "kind": "service",
+        "working_dir": "/work",
+        "restart_delay_seconds": 2.0,
+        "checkpoint": {"ask": "SIGUSR1", "ack_seconds": 30},
+        "on_lease_lost": "keep",
+        "readiness": {"path": "/ready"},
+        "health": {"path": "/healthz"},
+        "drain_seconds": 10.0,
+        "pids_max": 64,
+        "gpu_overuse": "stop",
+        "enforce": ["memory", "pids"],
+    }
+
+
+def test_what_is_a_services_only_is_refused_for_others_all_at_once() -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        build(Options(argv=("true",), ready_path="/", health_path="/", drain="1s"), current_dir="/")
+    text = str(refused.value.faults)
+    assert all(name in text for name in ("readiness", "health", "drain_seconds"))
+
+
 def test_what_is_not_given_is_left_to_the_service() -> None:
     assert build(Options(argv=("true",)), current_dir="/") == {"argv": ["true"], "working_dir": "/"}
 
