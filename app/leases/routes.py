@@ -46,7 +46,6 @@ async def report(request: Request) -> Response:
 async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
     require_own(agent, form)
     now = ctx.clock.monotonic()
-    ctx.progress.note(agent.id, form.progress)
     revision = ctx.quiet.revision_if_quiet(agent.id, form, now)
     applied = service.Applied(revision=revision or 0)
     if revision is None:
@@ -55,6 +54,9 @@ async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
             applied = await service.apply_report(ctx, session, agent, form)
         if not applied.duplicate:
             ctx.quiet.recorded(agent.id, form, applied.revision, now)
+            ctx.progress.own(agent.id, applied.own)
+    if not applied.duplicate:
+        ctx.progress.note(agent.id, form.progress)
     ctx.heartbeats.heard(agent.id, now)
     ctx.signals.notify(*applied.topics)
     return ReportAck(
@@ -84,7 +86,7 @@ async def desired_set(
                 known = await session.scalar(select(Node.revision).where(Node.id == agent.id))
                 if known != query.revision:
                     node = await session.get_one(Node, agent.id)
-                    return await desired.desired_set(session, node)
+                    return await desired.desired_set(session, node, now=ctx.clock.now())
             ctx.revisions.note(agent.id, ticket, query.revision, now)
         remaining = deadline - ctx.clock.monotonic()
         if remaining <= 0 or ctx.signals.closed or not await signals.wait(ticket, remaining):

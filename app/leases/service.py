@@ -31,6 +31,8 @@ class Applied:
     settled: list[str] = field(default_factory=list)
     events_settled: int = 0
     topics: set[str] = field(default_factory=set)
+    own: tuple[str, ...] = ()
+    """The allocations in it that are the node's."""
 
 
 async def apply_report(
@@ -43,6 +45,7 @@ async def apply_report(
     node = await session.get_one(Node, principal.id, options=options)
     applied.duplicate = not await _is_news(ctx, session, node.id, report)
     rows = await _rows(session, node.id, report.allocations)
+    applied.own = tuple(rows)
     if not applied.duplicate:
         _greet(ctx, session, node, applied)
         if report.inventory is not None:
