@@ -15,13 +15,14 @@ from app.db.tables import Allocation, Device, Node, Quarantine, Task
 from app.deps import Context, NodePrincipal
 from app.errors import ConflictError, ForbiddenError, NotFoundError, UnsupportedVersionError
 from app.events.service import EventKind, record
-from app.nodes.schemas import Allocated, DeviceUse, DeviceView, NodeView
+from app.nodes.schemas import Allocated, DeviceUse, DeviceView, NodeTask, NodeView
 from app.nodes.states import NodeState
 from app.quarantine import service as quarantines
 from protocol import VERSION
 from protocol.node import Registration
 from protocol.report import Report
 from protocol.samples import SampleReport
+from protocol.task import LeasePolicy
 from telemetry.samples import DeviceInventory, Inventory
 
 
@@ -214,6 +215,7 @@ async def remove(ctx: Context, session: AsyncSession, name: str) -> None:
         raise ConflictError(
             f"node {name!r} still holds tasks: remove it when its lease has run out"
         )
+    ctx.progress.forget(node.id)
     held = await session.scalar(select(Allocation.id).where(Allocation.node_id == node.id).limit(1))
     if held is not None:
         # Past allocations keep pointing at the node they ran on: it loses its name and token, not
@@ -250,6 +252,7 @@ def _view(
     quarantined: Mapping[quarantines.DeviceKey, Sequence[Quarantine]],
 ) -> NodeView:
     users: dict[str, list[DeviceUse]] = defaultdict(list)
+    of_task: dict[str, list[Allocation]] = defaultdict(list)
     kept_off = {
         device.uuid: quarantines.in_words(quarantined.get((node.id, device.uuid), ()))
         for device in node.devices
@@ -260,6 +263,7 @@ def _view(
         cpu_milli += request["cpu_milli"]
         memory_mib += request["memory_mib"]
         gpu_milli += request["gpu_milli"] * len(allocation.devices)
+        of_task[allocation.task_id].append(allocation)
         for uuid in allocation.devices:
             users[uuid].append(_use(allocation.task, allocation.replica, request["gpu_milli"]))
     return NodeView(
@@ -294,6 +298,11 @@ def _view(
             for device in node.devices
         ],
         allocated=Allocated(cpu_milli=cpu_milli, memory_mib=memory_mib, gpu_milli=gpu_milli),
+        tasks=[_node_task(replicas) for replicas in of_task.values()],
+        drain_until=node.drain_until,
+        drain_reason=node.drain_reason,
+        leaving=len(of_task) if node.drain_until is not None else 0,
+        maintenance_since=node.maintenance_since,
         registered_at=node.registered_at,
         last_seen_at=node.last_seen_at,
     )
@@ -301,3 +310,14 @@ def _view(
 
 def _use(task: Task, replica: int, gpu_milli: int) -> DeviceUse:
     return DeviceUse(task=task.id, name=task.name, replica=replica, gpu_milli=gpu_milli)
+
+
+def _node_task(replicas: Sequence[Allocation]) -> NodeTask:
+    task = replicas[0].task
+    return NodeTask(
+        task=task.id,
+        name=task.name,
+        state=task.state,
+        replicas=len(replicas),
+        on_lease_lost=LeasePolicy(task.spec.get("on_lease_lost", LeasePolicy.FENCE)),
+    )
