@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     TASK_STOPPING = "task_stopping"
     TASK_PREEMPTED = "task_preempted"
     TASK_MOVED = "task_moved"
+    TASK_WARNED = "task_warned"
     TASK_RESERVED = "task_reserved"
     TASK_UNRESERVED = "task_unreserved"
     NODE_JOINED = "node_joined"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +9,7 @@ from sqlalchemy.orm import selectinload
 
 from app import signals
 from app.allocations.states import AllocationState
+from app.clock import moment
 from app.db.tables import Allocation, Node, Task
 from app.deps import Context, NodePrincipal
 from app.events.service import EventKind, record
@@ -156,9 +156,12 @@ async def _apply_allocations(
             continue  # it was given up: absent from the desired set, the agent stops and forgets it
         if AllocationState(row.state).final:
             continue
+        note = row.note
         if _apply(row, report):
             touched[row.task_id] = row.task
             applied.topics.add(signals.log_topic(row.id))
+            if row.note and not note:  # its numbers may change with each look
+                _warn(ctx, session, row)
     for task in touched.values():
         nodes = await tasks.settle(ctx, session, task)
         applied.topics |= {signals.node_topic(node) for node in nodes}
@@ -171,21 +174,33 @@ def _apply(row: Allocation, report: wire.AllocationReport) -> bool:
     state = _state(report)
     if state.rank < AllocationState(row.state).rank:
         return False
-    before = (row.state, row.port, row.pid)
+    before = (row.state, row.port, row.pid, row.ready, row.note)
     row.state = state
+    row.ready = report.ready
+    row.note = report.note
     row.port = report.port or row.port
     row.pid = report.pid or row.pid
     if report.started_at_ms is not None:
-        row.started_at = _time(report.started_at_ms)
+        row.started_at = moment(report.started_at_ms)
     if report.exit is not None and state.final:
         row.exit_code = report.exit.code
         row.exit_signal = report.exit.signal
-        row.ended_at = _time(report.exit.at_ms)
+        row.ended_at = moment(report.exit.at_ms)
         row.stop_cause = report.exit.cause or ""
         row.checkpoint = report.exit.checkpoint
         row.error = report.exit.error
         row.reason = report.exit.reason or _exit_in_words(report.exit)
-    return before != (row.state, row.port, row.pid)
+    return before != (row.state, row.port, row.pid, row.ready, row.note)
+
+
+def _warn(ctx: Context, session: AsyncSession, row: Allocation) -> None:
+    record(
+        session,
+        at=ctx.clock.now(),
+        kind=EventKind.TASK_WARNED,
+        task_id=row.task_id,
+        message=f"{row.task.name}, replica {row.replica}: {row.note}",
+    )
 
 
 def _state(report: wire.AllocationReport) -> AllocationState:
@@ -214,12 +229,6 @@ def _exit_in_words(end: wire.Exit) -> str:
     if end.signal is not None:
         return f"ended by signal {end.signal}"
     return "" if end.code in {0, None} else f"exit code {end.code}"
-
-
-def _time(milliseconds: int) -> datetime:
-    # A node whose clock is far off must not make the service fail: such a time is pinned to what
-    # can be kept.
-    return datetime.fromtimestamp(min(milliseconds, 253_402_300_799_000) / 1000, UTC)
 
 
 def _settled(rows: dict[str, Allocation], reports: Sequence[wire.AllocationReport]) -> list[str]:
