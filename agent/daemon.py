@@ -34,6 +34,7 @@ from agent.events import (
     Ticked,
 )
 from agent.joining import Membership, join
+from agent.log_disk import LogDisk
 from agent.logs import LogShipper
 from agent.measuring import Measuring, RunningTask
 from agent.processes import boot_id
@@ -68,6 +69,8 @@ class Daemon:
         client: ServiceClient,
         measuring: Measuring,
         sample_shipper: SampleShipper,
+        log_shipper: LogShipper,
+        log_disk: LogDisk,
         events: EventLog,
         make_runtime: Callable[[Callable[[Event], None]], Runtime],
         now: Callable[[], Moment],
@@ -85,7 +88,8 @@ class Daemon:
         self._state = State()
         self._runtime = make_runtime(self._handle)
         self._checks = Checks(emit=self._handle, now=now)
-        self._shipper = LogShipper(spool=spool, client=client)
+        self._shipper = log_shipper
+        self._log_disk = log_disk
         self._boot_id = boot_id()
         self._epoch = epoch
         self._seq = 0
@@ -116,6 +120,7 @@ class Daemon:
                     self._measuring.run(running=self._running_tasks, tell=self._report_due.set),
                     self._sample_loop(),
                     self._log_loop(),
+                    self._log_disk.run(self._shipper.followed),
                     self._tick_loop(),
                     self._leave.wait(),
                 )
@@ -304,7 +309,7 @@ class Daemon:
             epoch=self._epoch,
             seq=self._seq,
             sent_at_ms=sent_at.wall_ms,
-            allocations=reports,
+            allocations=tuple(map(self._with_note, reports)),
             progress=told,
             inventory=inventory if inventory != self._known_inventory else None,
             event_log=self._events.name,
@@ -325,11 +330,17 @@ class Daemon:
         ]
         return [(key, self._spool.control(key)) for key in keys]
 
+    def _with_note(self, report: AllocationReport) -> AllocationReport:
+        """With what is to be said of its output besides."""
+        key = Key(id=report.id, generation=report.generation)
+        notes = (report.note, self._log_disk.note(key), self._shipper.note(key))
+        note = "; ".join(note for note in notes if note)
+        return report if note == report.note else report.model_copy(update={"note": note})
+
     async def _ship_last_output(self, exits: tuple[Key, ...]) -> None:
         with suppress(UnreachableError, TimeoutError):
             async with asyncio.timeout(_LAST_OUTPUT_SECONDS):
-                for key in exits:
-                    await self._shipper.finish(key)
+                await self._shipper.finish(exits, seconds=_LAST_OUTPUT_SECONDS)
 
     def _acknowledged(self, ack: ReportAck, exits: tuple[Key, ...], sent_at: Moment) -> None:
         self._interval_seconds = ack.report_interval_seconds

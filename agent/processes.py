@@ -35,6 +35,27 @@ def parent(pid: int) -> int | None:
     return int(fields[1]) if fields else None
 
 
+def name(pid: int) -> str | None:
+    """What a process calls itself; None as above."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that they have, without itself."""
+    parents = {
+        int(entry.name): parent(int(entry.name))
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit()
+    }
+    family = {pid}
+    while more := {child for child, above in parents.items() if above in family} - family:
+        family |= more
+    return family - {pid}
+
+
 def open_pidfd(identity: Identity) -> int | None:
     """A descriptor that becomes readable when exactly this process ends; None when it has ended.
 

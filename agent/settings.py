@@ -61,6 +61,10 @@ class AgentSettings(BaseSettings):
     """How much time a row stands for until the service has said so."""
     sample_spool_mib: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Room for measurements that the service hasn't taken; beyond it the oldest are given up."""
+    log_disk_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 256
+    """Room on disk for what one attempt prints; beyond it the oldest is given up."""
+    log_kib_per_second: Annotated[int, Field(ge=64, le=1_048_576)] = 4096
+    """What this node sends of its tasks' output at most, but for the end of what has ended."""
     task_path: str = Field(default_factory=_task_path)
     """PATH of the tasks."""
     stop_tasks_on_exit: bool = False

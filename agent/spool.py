@@ -191,6 +191,10 @@ class Spool:
         """Standard output and error of the program, in the order in which they were written."""
         return self.directory(key) / "output.log"
 
+    def ranks(self, key: Key) -> Path:
+        """Where torchrun keeps the output and the errors of each of its ranks."""
+        return self.directory(key) / "ranks"
+
     def is_locked(self, key: Key) -> bool:
         """Whether some shim holds this allocation, in whatever generation."""
         path = self.directory(key).parent / "lock"

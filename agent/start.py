@@ -18,7 +18,10 @@ from agent.daemon import Daemon, watch_signals
 from agent.environment import make_base
 from agent.event_log import EventLog
 from agent.joining import Membership
+from agent.log_disk import LogDisk
+from agent.logs import LogShipper
 from agent.measuring import Measuring
+from agent.outputs import Outputs
 from agent.ports import PortLeases
 from agent.runtime import Runtime
 from agent.sample_spool import SampleSpool
@@ -97,6 +100,7 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
     clock, epoch = Clock(), secrets.token_hex(8)
     client = ServiceClient(settings.server, token=token)
     events = EventLog(spool.root / "events.log")
+    outputs = Outputs(spool)
     window = Window(epoch=epoch, seconds=settings.first_window_seconds)
     samples = SampleSpool(spool.root / "samples", most_bytes=settings.sample_spool_mib << 20)
     shipper = SampleShipper(
@@ -123,6 +127,12 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
             events=events,
         ),
         sample_shipper=shipper,
+        log_shipper=LogShipper(
+            outputs=outputs,
+            client=client,
+            bytes_per_second=settings.log_kib_per_second << 10,
+        ),
+        log_disk=LogDisk(spool=spool, outputs=outputs, most_bytes=settings.log_disk_mib << 20),
         events=events,
         make_runtime=lambda emit: Runtime(
             spool=spool, ports=PortLeases(), base=base, emit=emit, now=clock.now
