@@ -24,8 +24,10 @@ from app.events import routes as events
 from app.findings import Findings
 from app.heartbeats import Heartbeats, Pace
 from app.ids import Ids, TimeOrderedIds
+from app.leases import node_routes
 from app.leases import routes as leases
 from app.limits import BodyLimit
+from app.loops.drains import DrainLoop
 from app.loops.memory import MemoryLoop, leave_the_old_alone
 from app.loops.nodes import NodesLoop
 from app.loops.planning import PlanningLoop
@@ -95,6 +97,7 @@ def create_app(
         samples.router,  # first: matching goes through the routes in order, and these are hot
         leases.router,
         nodes.router,
+        node_routes.router,
         tasks.router,
         planning.router,
         metrics.router,
@@ -132,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         [
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
             NodesLoop(context),
+            DrainLoop(context),
             RollupLoop(context, telemetry.roller),
             WatchLoop(watcher, context.settings.watch_interval_seconds),
             MemoryLoop(),

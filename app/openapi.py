@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from app.nodes.schemas import NodePatch
+from app.nodes.schemas import DrainForm, MaintenanceForm, NodePatch
 from app.planning.documents import schema
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
@@ -18,6 +18,8 @@ from protocol.task import TaskSpec
 _BODIES: tuple[type[BaseModel], ...] = (
     TaskSpec,
     NodePatch,
+    DrainForm,
+    MaintenanceForm,
     QuarantineForm,
     Registration,
     Report,

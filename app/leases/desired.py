@@ -1,6 +1,7 @@
 """A node's desired set: derived from its allocations, whole, at a revision."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +21,7 @@ from protocol.desired import (
 from protocol.task import TaskSpec
 
 
-async def desired_set(session: AsyncSession, node: Node) -> DesiredSet:
+async def desired_set(session: AsyncSession, node: Node, *, now: datetime) -> DesiredSet:
     query = (
         select(Allocation)
         .where(Allocation.node_id == node.id, Allocation.state.in_(LIVE_STATES))
@@ -35,11 +36,16 @@ async def desired_set(session: AsyncSession, node: Node) -> DesiredSet:
     return DesiredSet(
         node=node.name,
         revision=node.revision,
-        allocations=tuple(_desired(allocation) for allocation in rows),
+        allocations=tuple(
+            _desired(
+                allocation, time_is_up=node.drain_until is not None and node.drain_until <= now
+            )
+            for allocation in rows
+        ),
     )
 
 
-def _desired(allocation: Allocation) -> DesiredAllocation:
+def _desired(allocation: Allocation, *, time_is_up: bool) -> DesiredAllocation:
     task = allocation.task
     spec = TaskSpec.model_validate(task.spec, strict=False)
     return DesiredAllocation(
@@ -48,7 +54,8 @@ def _desired(allocation: Allocation) -> DesiredAllocation:
         task_name=task.name,
         generation=allocation.generation,
         phase=Phase(allocation.phase),
-        stop=_stop(allocation, task),
+        # What may not be preempted was asked at the deadline only: it has the time of its spec.
+        stop=_stop(allocation, task, kill=time_is_up and spec.preemptible),
         devices=tuple(allocation.devices),
         gpu_milli=spec.request.gpu_milli,
         cpu_milli=spec.request.cpu_milli,
@@ -74,10 +81,10 @@ def _desired(allocation: Allocation) -> DesiredAllocation:
     )
 
 
-def _stop(allocation: Allocation, task: Task) -> Stop | None:
+def _stop(allocation: Allocation, task: Task, *, kill: bool) -> Stop | None:
     if allocation.phase != Phase.STOP:
         return None
-    return Stop(cause=StopCause(task.stop_cause or StopCause.GANG), reason=task.reason)
+    return Stop(cause=StopCause(task.stop_cause or StopCause.GANG), reason=task.reason, kill=kill)
 
 
 def _gang(allocation: Allocation, gang: Sequence[Allocation]) -> Gang:

@@ -1,10 +1,15 @@
 """What the API says of nodes."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.task import LeasePolicy
 from protocol.wire import Form
+
+DRAIN_SECONDS = 600.0
+_DRAIN_SECONDS_MAX = 30 * 86_400.0
 
 
 class DeviceUse(BaseModel):
@@ -38,6 +43,17 @@ class Allocated(BaseModel):
     gpu_milli: int
 
 
+class NodeTask(BaseModel):
+    """A task of which replicas are on the node, or may be."""
+
+    task: str
+    name: str
+    state: str
+    replicas: int
+    """Of it, here."""
+    on_lease_lost: LeasePolicy
+
+
 class NodeView(BaseModel):
     model_config = ConfigDict(json_schema_extra={"description": "A machine with an agent."})
 
@@ -58,6 +74,14 @@ class NodeView(BaseModel):
     device_message: str | None
     devices: list[DeviceView]
     allocated: Allocated
+    tasks: list[NodeTask]
+    drain_until: datetime | None
+    """While it's drained: what still runs then is killed. None once no task is left."""
+    drain_reason: str
+    """Why it takes no new task, where somebody said so."""
+    leaving: int
+    """While it's drained: the tasks that are there still."""
+    maintenance_since: datetime | None
     registered_at: datetime
     last_seen_at: datetime
 
@@ -71,3 +95,24 @@ class NodePatch(Form):
     """``schedulable: false`` cordons the node: what runs there stays, nothing new comes."""
 
     schedulable: bool
+
+
+_Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+
+
+_Seconds = Annotated[float, Field(ge=0, le=_DRAIN_SECONDS_MAX, allow_inf_nan=False)]
+
+
+class DrainForm(Form):
+    """The node gets nothing new, and what runs there leaves, checkpoint first."""
+
+    deadline_seconds: _Seconds = DRAIN_SECONDS
+    """What still runs then is killed; what may not be preempted is asked only then."""
+    reason: _Reason = ""
+
+
+class MaintenanceForm(Form):
+    """As a drain; and the node's silence means nothing until it's uncordoned."""
+
+    deadline_seconds: _Seconds = DRAIN_SECONDS
+    reason: Annotated[_Reason, Field(min_length=1)]
