@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,6 +18,7 @@ from agent.event_log import EventLog
 from agent.processes import parent
 from agent.sample_spool import SampleSpool
 from agent.shipping import SampleShipper
+from agent.sights import Sight
 from agent.windows import Look, Window
 from telemetry.collect import Collection, Collector
 from telemetry.probes.tasks import TaskReader, TaskReading
@@ -54,6 +56,8 @@ class Measuring:
         """As it was last seen."""
         self.measured = asyncio.Event()
         """Set when there is an inventory."""
+        self.sight: Sight | None = None
+        """The newest."""
         self._collector = collector
         self._tasks = tasks
         self._clock = clock
@@ -68,25 +72,44 @@ class Measuring:
         """Held by the look that is under way when the agent is told to leave."""
         self._faults: tuple[str, ...] = ()
         self._log_works = True
+        self._asked: set[str] = set()
+        self._hurry = asyncio.Event()
+
+    def look_anew(self, devices: Iterable[str]) -> None:
+        """Look soon, and ask who uses these devices now."""
+        self._asked.update(devices)
+        self._hurry.set()
 
     async def run(
-        self, *, running: Callable[[], Sequence[RunningTask]], tell: Callable[[], None]
+        self,
+        *,
+        running: Callable[[], Sequence[RunningTask]],
+        tell: Callable[[], None],
+        seen: Callable[[Sight], None] = lambda _: None,
     ) -> None:
         """Measure for ever. ``tell`` is called when the inventory has changed or a device has
-        something to tell: the service should know soon.
+        something to tell: the service should know soon. ``seen`` is called after each look.
         """
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
+            is_due = loop.time() >= due
+            asked, self._asked = frozenset(self._asked), set()
+            self._hurry.clear()
             try:
-                collection, look = await asyncio.to_thread(self._look, running())
+                collection, look, sight = await asyncio.to_thread(self._look, running(), asked)
             except (OSError, TimeoutError) as error:
                 self._say_faults((f"host: {error}",))
             else:
-                self._take_in(collection, look, tell)
-            # From when it was due, not from when it was done: the spacing stays even.
-            due = max(due + self._interval_seconds, loop.time())
-            await asyncio.sleep(due - loop.time())
+                # A look between two that are due makes no row: their spacing stays even.
+                self._take_in(collection, look if is_due else None, tell)
+                self.sight = sight
+                seen(sight)
+            if is_due:  # from when it was due, not from when it was done
+                due = max(due + self._interval_seconds, loop.time())
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._hurry.wait()
 
     def close(self) -> None:
         """Leave what isn't sent to the next run of the agent. Blocks for as long as the probes
@@ -97,10 +120,12 @@ class Measuring:
             self._collector.close()
         self._keep_events(lambda: None)
 
-    def _look(self, running: Sequence[RunningTask]) -> tuple[Collection, Look]:
+    def _look(
+        self, running: Sequence[RunningTask], asked: frozenset[str]
+    ) -> tuple[Collection, Look, Sight]:
         """One round, on a thread of its own: any of this may block for seconds."""
         with self._looking:
-            collection, readings = self._probe(running)
+            collection, readings = self._probe(running, asked)
         uses = [
             TaskUse(
                 sample=readings[task.allocation].sample,
@@ -114,13 +139,21 @@ class Measuring:
         devices, samples = attributed(
             collection.devices, uses, agent_pid=os.getpid(), parent_of=parent
         )
-        look = Look(at=self._clock.now(), host=collection.host, devices=devices, tasks=samples)
-        return collection, look
+        at = self._clock.now()
+        look = Look(at=at, host=collection.host, devices=devices, tasks=samples)
+        sight = Sight(
+            at=at,
+            inventory=collection.inventory,
+            devices={device.uuid: device for device in collection.devices},
+            fresh_at=collection.fresh_at,
+            tasks=readings,
+        )
+        return collection, look, sight
 
     def _probe(
-        self, running: Sequence[RunningTask]
+        self, running: Sequence[RunningTask], asked: frozenset[str]
     ) -> tuple[Collection, Mapping[str, TaskReading]]:
-        collection = self._collector.collect()
+        collection = self._collector.collect(asked)
         self._fresh_events.extend(collection.events)
         try:
             roots = {task.allocation: task.shim_pid for task in running}
@@ -128,13 +161,15 @@ class Measuring:
         except Exception as error:  # noqa: BLE001  as of any probe: the others' data counts
             return replace(collection, faults=(*collection.faults, f"tasks: {error}")), {}
 
-    def _take_in(self, collection: Collection, look: Look, tell: Callable[[], None]) -> None:
+    def _take_in(self, collection: Collection, look: Look | None, tell: Callable[[], None]) -> None:
         self._say_faults(collection.faults)
         self._keep_events(tell)
         if self.inventory != collection.inventory:
             self.inventory = collection.inventory
             self.measured.set()
             tell()
+        if look is None:
+            return
         if look.host is not None:
             self._shipper.add_host(look.host)
         batch = self._window.add(look)
