@@ -18,6 +18,12 @@ def milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def moment(at_ms: int) -> datetime:
+    """A time that a node told. Its clock may be far off: what can't be kept is pinned to what
+    can."""
+    return datetime.fromtimestamp(min(at_ms, 253_402_300_799_000) / 1000, UTC)
+
+
 class SystemClock:
     """The machine's clocks. Leases count suspended time too, so that a resumed laptop holds
     none."""

@@ -37,6 +37,11 @@ class QuietReports:
             report.epoch, report.seq, report.boot_id, report.allocations, revision, now
         )
 
+    def is_overtaken(self, node_id: int, report: Report) -> bool:
+        """Whether a later one of the same run of the agent has come before it."""
+        said = self._said.get(node_id)
+        return said is not None and report.epoch == said.epoch and report.seq <= said.seq
+
     def revision_if_quiet(self, node_id: int, report: Report, now: float) -> int | None:
         """The node's revision as last known when there's nothing to record; None otherwise."""
         said = self._said.get(node_id)

@@ -46,6 +46,7 @@ async def report(request: Request) -> Response:
 async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
     require_own(agent, form)
     now = ctx.clock.monotonic()
+    overtaken = ctx.quiet.is_overtaken(agent.id, form)
     revision = ctx.quiet.revision_if_quiet(agent.id, form, now)
     applied = service.Applied(revision=revision or 0)
     if revision is None:
@@ -55,7 +56,7 @@ async def _apply(ctx: Context, agent: NodePrincipal, form: Report) -> ReportAck:
         if not applied.duplicate:
             ctx.quiet.recorded(agent.id, form, applied.revision, now)
             ctx.progress.own(agent.id, applied.own)
-    if not applied.duplicate:
+    if not (applied.duplicate or overtaken):
         ctx.progress.note(agent.id, form.progress)
     ctx.heartbeats.heard(agent.id, now)
     ctx.signals.notify(*applied.topics)

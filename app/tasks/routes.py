@@ -58,7 +58,7 @@ async def submit_task(
     200."""
     async with ctx.database.write() as session:
         task, created = await service.submit(ctx, session, spec, idempotency_key)
-        view = views.task_view(task, ctx.clock.now())
+        view = views.task_view(task, ctx.clock.now(), board=ctx.progress)
     if created:
         ctx.signals.notify(signals.PLANNING, signals.TASKS, signals.EVENTS)
     else:
@@ -82,7 +82,7 @@ async def list_tasks(ctx: Ctx, found: Found, query: Annotated[TaskQuery, Query()
     now = ctx.clock.now()
     more = len(tasks) == query.limit
     return TaskPage(
-        items=[views.task_view(task, now, found.idle(task.id)) for task in tasks],
+        items=[views.task_view(task, now, found.idle(task.id), ctx.progress) for task in tasks],
         next_cursor=encode_cursor(tasks[-1].id) if more else None,
     )
 
@@ -92,7 +92,7 @@ async def show_task(ctx: Ctx, found: Found, task: Reference) -> TaskView:
     """A task by its id, or the newest one of a name."""
     async with ctx.database.read() as session:
         row = await service.get(session, task)
-    return views.task_view(row, ctx.clock.now(), found.idle(row.id))
+    return views.task_view(row, ctx.clock.now(), found.idle(row.id), ctx.progress)
 
 
 @router.post("/{task}/cancel", status_code=status.HTTP_202_ACCEPTED)
@@ -100,7 +100,7 @@ async def cancel_task(ctx: Ctx, response: Response, task: Reference) -> TaskView
     """Stop a task for good: at once while it waits, with its grace while it runs."""
     async with ctx.database.write() as session:
         row, nodes = await service.cancel(ctx, session, task)
-        view = views.task_view(row, ctx.clock.now())
+        view = views.task_view(row, ctx.clock.now(), board=ctx.progress)
     if TaskState(view.state).final:
         response.status_code = status.HTTP_200_OK
     ctx.signals.notify(

@@ -15,6 +15,19 @@ class DeviceRef(BaseModel):
     simulated: bool
 
 
+class ProgressView(BaseModel):
+    """How far a program has come and what it has saved, in its own words; null: it doesn't say."""
+
+    step: int | None = None
+    steps: int | None = None
+    """In all."""
+    checkpoint_step: int | None = None
+    checkpoint_at: datetime | None = None
+    checkpoint_age_seconds: float | None = None
+    checkpoint_seconds: float | None = None
+    """How long the last one took to write."""
+
+
 class AllocationView(BaseModel):
     """One replica of a task on one node."""
 
@@ -28,7 +41,11 @@ class AllocationView(BaseModel):
     state: str
     port: int | None
     endpoint: str | None
-    """``host:port`` where the replica may be reached while it runs."""
+    """``host:port`` where the replica may be reached while it runs, and is ready."""
+    ready: bool | None = None
+    """Of a service with a readiness check."""
+    note: str = ""
+    """What its agent warns of: what it overuses, what holds its devices."""
     pid: int | None
     exit_code: int | None
     exit_signal: int | None
@@ -36,6 +53,8 @@ class AllocationView(BaseModel):
     assigned_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    progress: ProgressView | None = None
+    """None when it says nothing, and when it's over."""
 
 
 class IdleView(BaseModel):
@@ -64,6 +83,8 @@ class TaskView(BaseModel):
     """From the first start of the current attempt to its end, or to now."""
     allocations: list[AllocationView]
     """Of the current attempt; empty while the task waits for its first."""
+    progress: ProgressView | None = None
+    """The step of the first rank that tells one, and the gang's newest checkpoint."""
     idle: IdleView | None = None
     """None when it works, and when nothing is known of it."""
     plan: str | None

@@ -1,17 +1,21 @@
 """Rows to what the API says of them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from app.allocations.states import AllocationState
+from app.clock import moment
 from app.db.tables import Allocation, Plan, Task
 from app.findings import Finding
+from app.progress import ProgressBoard
 from app.tasks.schemas import (
     AllocationView,
     DeviceRef,
     Fix,
     IdleView,
     PlanRef,
+    ProgressView,
     Reason,
     TaskView,
     Why,
@@ -24,9 +28,15 @@ FIXES_IN_WORDS = 3
 """The paragraph names the cheapest; all of them stand beside it."""
 
 
-def task_view(task: Task, now: datetime, found: Finding | None = None) -> TaskView:
-    """``found``: what is known of its idleness."""
+def task_view(
+    task: Task,
+    now: datetime,
+    found: Finding | None = None,
+    board: ProgressBoard | None = None,
+) -> TaskView:
+    """``found``: what is known of its idleness; ``board``: of its progress."""
     replicas = current(task)
+    seen = [allocation_view(replica, progress(replica, now, board)) for replica in replicas]
     return TaskView(
         id=task.id,
         name=task.name,
@@ -41,7 +51,8 @@ def task_view(task: Task, now: datetime, found: Finding | None = None) -> TaskVi
         started_at=task.started_at,
         finished_at=task.finished_at,
         running_seconds=_running_seconds(replicas, now),
-        allocations=[allocation_view(allocation) for allocation in replicas],
+        allocations=seen,
+        progress=_of_gang(sorted(seen, key=lambda view: view.rank)),
         idle=_idle(found),
         plan=task.plan_id,
         spec=TaskSpec.model_validate(task.spec, strict=False),
@@ -59,9 +70,44 @@ def _idle(found: Finding | None) -> IdleView | None:
     )
 
 
-def allocation_view(allocation: Allocation) -> AllocationView:
+def progress(
+    allocation: Allocation, now: datetime, board: ProgressBoard | None
+) -> ProgressView | None:
+    """What a replica that isn't over tells of itself."""
+    if board is None or AllocationState(allocation.state).final:
+        return None
+    told = board.of(allocation.id, allocation.generation)
+    if told is None:
+        return None
+    at = None if told.checkpoint_at_ms is None else moment(told.checkpoint_at_ms)
+    return ProgressView(
+        step=told.step,
+        steps=told.steps,
+        checkpoint_step=told.checkpoint_step,
+        checkpoint_at=at,
+        checkpoint_age_seconds=None if at is None else max((now - at).total_seconds(), 0.0),
+        checkpoint_seconds=told.checkpoint_seconds,
+    )
+
+
+def _of_gang(replicas: Sequence[AllocationView]) -> ProgressView | None:
+    told = [replica.progress for replica in replicas if replica.progress is not None]
+    if not told:
+        return None
+    steps = [one for one in told if one.step is not None]
+    first = steps[0] if steps else told[0]
+    saved = [one for one in told if one.checkpoint_age_seconds is not None]
+    last = min(saved, key=lambda one: one.checkpoint_age_seconds or 0.0, default=told[0])
+    return last.model_copy(update={"step": first.step, "steps": first.steps})
+
+
+def allocation_view(allocation: Allocation, progress: ProgressView | None = None) -> AllocationView:
     devices = {device.uuid: device for device in allocation.node.devices}
-    reachable = allocation.port is not None and allocation.state == AllocationState.RUNNING
+    reachable = (
+        allocation.port is not None
+        and allocation.state == AllocationState.RUNNING
+        and allocation.ready is not False
+    )
     return AllocationView(
         id=allocation.id,
         replica=allocation.replica,
@@ -81,6 +127,8 @@ def allocation_view(allocation: Allocation) -> AllocationView:
         state=allocation.state,
         port=allocation.port,
         endpoint=f"{allocation.node.address}:{allocation.port}" if reachable else None,
+        ready=allocation.ready,
+        note=allocation.note,
         pid=allocation.pid,
         exit_code=allocation.exit_code,
         exit_signal=allocation.exit_signal,
@@ -88,6 +136,7 @@ def allocation_view(allocation: Allocation) -> AllocationView:
         assigned_at=allocation.assigned_at,
         started_at=allocation.started_at,
         ended_at=allocation.ended_at,
+        progress=progress,
     )
 
 
