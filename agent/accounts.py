@@ -37,7 +37,7 @@ class Account:
 
     def environment(self) -> dict[str, str]:
         """What a login would say of it."""
-        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+        return {"HOME": self.home, "USER": self.name}
 
 
 def find(name: str) -> Account:

@@ -3,6 +3,7 @@ resource limits and its account. The shim carries it out in the program's proces
 program begins (:mod:`agent.shim`)."""
 
 import os
+import resource
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from agent.cgroups import ControlGroups, Group
 from agent.limits import Topology, labels_of, limits_of, whole_of
 from protocol.desired import DesiredAllocation
 
+_RESOURCES = {"nofile": resource.RLIMIT_NOFILE, "memlock": resource.RLIMIT_MEMLOCK}
 _LEFTOVER_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.01
 
@@ -30,7 +32,7 @@ class Confinement:
     account: Account | None = None
     """None: the agent's own."""
     cpus: tuple[int, ...] | None = None
-    resources: dict[str, int] = field(default_factory=dict)
+    resources: dict[str, list[int]] = field(default_factory=dict)
 
     def form(self) -> dict[str, Any]:
         """As ``intent.json`` holds it."""
@@ -96,7 +98,7 @@ class Confining:
             self._topology,
             self._enforced,
             device_numa=[self._device_numa(device) for device in allocation.devices],
-            may_lock_memory=os.geteuid() == 0,
+            hard={name: resource.getrlimit(kind)[1] for name, kind in _RESOURCES.items()},
         )
         self._empty(allocation.id)
         return Confinement(

@@ -75,8 +75,8 @@ class Limits:
     settings: tuple[Setting, ...]
     cpus: tuple[int, ...] | None
     """To run on; None: any."""
-    resources: dict[str, int]
-    """Resource limits (setrlimit); -1 is unlimited."""
+    resources: dict[str, list[int]]
+    """Resource limits (setrlimit): soft and hard; -1 is unlimited."""
 
 
 def limits_of(
@@ -85,9 +85,10 @@ def limits_of(
     enforced: Mapping[str, Version],
     *,
     device_numa: Sequence[int | None],
-    may_lock_memory: bool = False,
+    hard: Mapping[str, int],
 ) -> Limits:
-    """``device_numa``: of each of its devices, None where that isn't known."""
+    """``device_numa``: of each of its devices, None where that isn't known. ``hard``: how far the
+    agent itself may go."""
     cpus = near_cpus(allocation.cpu_milli, topology, device_numa)
     settings: list[Setting] = []
     for controller, version in sorted(enforced.items()):
@@ -114,11 +115,19 @@ def limits_of(
                 )
             case _:
                 pass
-    # Never the address space (RLIMIT_AS): CUDA reserves far more of it than it ever uses.
-    resources = {"core": 0, "nofile": NOFILE}
-    if may_lock_memory:
-        resources["memlock"] = _UNLIMITED  # pinned memory for InfiniBand
-    return Limits(settings=tuple(settings), cpus=cpus, resources=resources)
+    return Limits(settings=tuple(settings), cpus=cpus, resources=_resources(hard))
+
+
+def _resources(hard: Mapping[str, int]) -> dict[str, list[int]]:
+    """Never the address space (RLIMIT_AS): CUDA reserves far more of it than it ever uses. Nor the
+    number of processes (RLIMIT_NPROC), which counts those of all tasks of an account."""
+    found = {"core": [0, 0]}
+    if "nofile" in hard:
+        most = hard["nofile"]
+        found["nofile"] = [NOFILE if most == _UNLIMITED else min(NOFILE, most), most]
+    if "memlock" in hard:
+        found["memlock"] = [hard["memlock"], hard["memlock"]]  # pinned memory for InfiniBand
+    return found
 
 
 def whole_of(topology: Topology, enforced: Mapping[str, Version]) -> tuple[Setting, ...]:

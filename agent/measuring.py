@@ -75,6 +75,11 @@ class Measuring:
         self._asked: set[str] = set()
         self._hurry = asyncio.Event()
 
+    def device_numa(self, uuid: str) -> int | None:
+        """The NUMA node that a device sits on; None where that isn't known."""
+        devices = self.inventory.devices if self.inventory else ()
+        return next((device.numa for device in devices if device.uuid == uuid), None)
+
     def look_anew(self, devices: Iterable[str]) -> None:
         """Look soon, and ask who uses these devices now."""
         self._asked.update(devices)

@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from agent import endings, shim
+from agent.confinement import Confining, NotAllowedError
 from agent.environment import Base, task_environment
 from agent.events import Event, Exited, Found, Key, Moment, PortLeased, Start, Started
 from agent.ports import NoPortError, PortLeases
@@ -22,6 +25,8 @@ _SHIM = Path(shim.__file__)
 # Every process of an attempt carries its directory in the environment: unique on the machine, also
 # with several agents, so that what a killed shim left behind can be found.
 MARK = "STOWPLAN_SPOOL"
+log = structlog.get_logger("stowplan.agent")
+
 _SHIM_START_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.05
 
@@ -48,12 +53,14 @@ class Runtime:
         spool: Spool,
         ports: PortLeases,
         base: Base,
+        confining: Confining,
         emit: Callable[[Event], None],
         now: Callable[[], Moment],
     ) -> None:
         self._spool = spool
         self._ports = ports
         self._base = base
+        self._confining = confining
         self._emit = emit
         self._now = now
         self._watched: dict[Key, _Watched] = {}
@@ -62,6 +69,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let go of everything; what runs goes on."""
+        self._confining.leave(keep={key.id for key in self._spool.attempts() if self._is_here(key)})
         for key in list(self._watched):
             self._unwatch(key)
         for burial in self._burials:
@@ -72,13 +80,11 @@ class Runtime:
 
     async def recover(self) -> tuple[Found, ...]:
         """What an earlier run of the agent left. What runs is watched; what ended has its exit."""
-        return tuple(
-            [
-                found
-                for key in self._spool.attempts()
-                if (found := await self._recover(key)) is not None
-            ]
-        )
+        found = [await self._recover(key) for key in self._spool.attempts()]
+        known = tuple(one for one in found if one is not None)
+        for name in self._confining.clean(keep={one.key.id for one in known}):
+            log.warning("removed a control group that no task is known of", name=name)
+        return known
 
     async def _recover(self, key: Key) -> Found | None:
         intent = self._spool.intent(key)
@@ -134,6 +140,7 @@ class Runtime:
         """Start a shim; the program itself starts when its identity is on disk."""
         key, launch = order.key, order.allocation.launch
         try:
+            confinement = self._confining.prepare(order.allocation)
             artifacts = self._spool.artifacts(order.allocation.task)
             environment = task_environment(
                 self._base,
@@ -148,11 +155,14 @@ class Runtime:
                 port=order.port,
                 argv=launch.argv,
                 env={**environment, MARK: str(self._spool.directory(key))},
-                working_dir=launch.working_dir or str(artifacts),
+                working_dir=launch.working_dir or str(self._spool.work(key)),
+                confinement=confinement.form(),
             )
             self._spool.keep_intent(key, intent)
             self._ports.hand_over(order.port)
             self._watch(key, self._spawn(key))
+        except NotAllowedError as error:
+            self._emit_exit(key, Exit(reason=str(error), at_ms=self._now().wall_ms))
         except OSError as error:
             reason = f"can't start it on this node: {error}"
             self._emit_exit(key, Exit(lost=True, reason=reason, at_ms=self._now().wall_ms))
@@ -192,6 +202,8 @@ class Runtime:
     def forget(self, key: Key) -> None:
         self._release_port(key)
         self._spool.forget(key)
+        if not self._spool.directory(key).parent.exists():
+            self._confining.release(key.id)
 
     # Shims.
 
@@ -277,12 +289,22 @@ class Runtime:
 
     async def _bury(self, key: Key) -> None:
         """The shim is gone without a word: kill what it left, and write the exit in its place."""
-        mark = str(self._spool.directory(key))
-        while await asyncio.to_thread(kill_marked, MARK, mark):  # noqa: ASYNC110  as above
+        while await asyncio.to_thread(self._kill_left, key):  # noqa: ASYNC110  as above
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         stopped = self._spool.stop_order(key) is not None
         form = endings.lost(self._why_lost(key), at_ms=self._now().wall_ms, stopped=stopped)
         self._spool.keep_exit(key, form)
+
+    def _kill_left(self, key: Key) -> bool:
+        """Kill what is left without a shim; whether there was anything. Where a later attempt has
+        one, the group is that one's.
+        """
+        marked = kill_marked(MARK, str(self._spool.directory(key)))
+        grouped = not self._spool.is_locked(key) and self._confining.kill(key.id)
+        return bool(marked) or grouped
+
+    def _is_here(self, key: Key) -> bool:
+        return key in self._watched or self._spool.exit(key) is None
 
     def _why_lost(self, key: Key) -> str:
         running = self._spool.running(key)

@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protocol.task import Label
+from agent.accounts import RootTasks
+from protocol.task import ENFORCE_LABEL, Enforced, Label
 from protocol.wire import Name
 from telemetry.probes.simulated import parse_groups
 
@@ -34,6 +35,24 @@ def _known_form(text: str | None) -> str | None:
     return text or None
 
 
+# No way up: /a/b, of what systemd and container engines name groups with.
+_GROUP = r"^(/[A-Za-z0-9_@:\\-][A-Za-z0-9_.@:\\-]*)+$"
+# The agent's own come on top, and a registration holds 64.
+_LABELS_MAX = 64 - len(Enforced)
+
+
+def _given_labels(labels: dict[str, str]) -> dict[str, str]:
+    own = sorted(label for label in labels if label.startswith(ENFORCE_LABEL))
+    if own:
+        raise ValueError(
+            f"labels that begin with {ENFORCE_LABEL!r} are the agent's own word:"
+            f" {', '.join(own)}"
+        )
+    if len(labels) > _LABELS_MAX:
+        raise ValueError(f"{len(labels)} labels: a node has {_LABELS_MAX} at most")
+    return labels
+
+
 class AgentSettings(BaseSettings):
     """One agent. Values that are given beat variables, which beat the defaults."""
 
@@ -48,7 +67,7 @@ class AgentSettings(BaseSettings):
     join_token: SecretStr | None = None
     state_dir: Path | None = None
     """None: ``stowplan/NAME`` in the user's state directory."""
-    labels: dict[Label, Label] = {}
+    labels: Annotated[dict[Label, Label], AfterValidator(_given_labels)] = {}
     domains: dict[Label, Label] = {}
     simulated_devices: Annotated[str | None, AfterValidator(_known_form)] = None
     """``2``, ``2xA100`` or ``2xA100:40960``, several with commas between."""
@@ -68,6 +87,15 @@ class AgentSettings(BaseSettings):
     task_path: str = Field(default_factory=_task_path)
     """PATH of the tasks."""
     stop_tasks_on_exit: bool = False
+    task_account: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """As whom tasks run, where the agent is root; None: as the agent itself."""
+    root_tasks: RootTasks = RootTasks.LOCAL
+    """Whether tasks may run as root: only when the service is on this machine, always, never."""
+    artifacts_dir: Path | None = None
+    """Where tasks keep what they make; None: in the state directory. May be a shared file
+    system."""
+    cgroup_parent: Annotated[str, Field(pattern=_GROUP)] | None = None
+    """The control group in which those of the tasks are made; None: the agent's own."""
 
     def state_directory(self) -> Path:
         if self.state_dir is not None:

@@ -7,6 +7,7 @@ each generation::
     STATE_DIR/events.log            see :mod:`agent.event_log`
     STATE_DIR/samples/              see :mod:`agent.sample_spool`
     STATE_DIR/artifacts/TASK/       what the task wants to keep; never removed by us
+                                    (elsewhere with ``artifacts_dir``)
     STATE_DIR/allocations/ID/lock
     STATE_DIR/allocations/ID/GENERATION/intent.json running.json stop.json exit.json output.log
     STATE_DIR/allocations/ID/GENERATION/control/    the program's and the node's word to each other
@@ -17,10 +18,11 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.accounts import Account
 from agent.events import Key
 from agent.files import sync_directory, write_whole
 from agent.processes import Identity
@@ -40,6 +42,8 @@ class Intent:
     argv: tuple[str, ...]
     env: dict[str, str]
     working_dir: str
+    confinement: dict[str, Any] = field(default_factory=dict)
+    """What it is held to, as the shim reads it (:mod:`agent.confinement`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +58,26 @@ class Running:
 class Spool:
     """The state directory of one agent. It belongs to one agent at a time.
 
+    ``owner``: the account of the tasks, where it isn't the agent's own. It may pass through the
+    directories above what is its own, and see nothing else.
+
     Raises:
         StateDirBusyError: another agent holds it.
         OSError: it can't be made or written.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(
+        self, state_dir: Path, *, artifacts_dir: Path | None = None, owner: Account | None = None
+    ) -> None:
         self.root = state_dir
+        self._owner = owner
         self._allocations = state_dir / "allocations"
+        self._artifacts_dir = artifacts_dir
         self._lease = state_dir.absolute() / "lease.json"
         self._allocations.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state_dir.chmod(0o700)
+        self._let_pass(state_dir, self._allocations)
+        (state_dir / "samples").mkdir(exist_ok=True, mode=0o700)
+        (state_dir / "samples").chmod(0o700)
         self._lock = os.open(state_dir / "agent.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,9 +117,13 @@ class Spool:
 
     def artifacts(self, task: str) -> Path:
         """Where a task's attempts on this node keep what they make."""
-        path = self.root / "artifacts" / task
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        if self._artifacts_dir is not None:
+            self._artifacts_dir.mkdir(parents=True, exist_ok=True)
+            return self._own(self._artifacts_dir / task, mode=0o755)  # others look there, too
+        artifacts = self.root / "artifacts"
+        artifacts.mkdir(exist_ok=True, mode=0o700)
+        self._let_pass(artifacts)
+        return self._own(artifacts / task, mode=0o700)
 
     # One attempt of one allocation.
 
@@ -117,6 +134,11 @@ class Spool:
         """Where an attempt's program and its node leave each other word: the program's own."""
         return self.directory(key) / "control"
 
+    def work(self, key: Key) -> Path:
+        """Where an attempt begins that names no directory: its own, and gone with it."""
+        self._make(key)
+        return self._own(self.directory(key) / "work", mode=0o700)
+
     def attempts(self) -> list[Key]:
         """All attempts on disk, in order."""
         return sorted(
@@ -126,8 +148,7 @@ class Spool:
         )
 
     def keep_intent(self, key: Key, intent: Intent) -> None:
-        directory = self.directory(key)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = self._make(key)
         self.control(key).mkdir(exist_ok=True, mode=0o700)
         write_whole(
             directory / "intent.json",
@@ -138,6 +159,7 @@ class Spool:
                     "argv": list(intent.argv),
                     "env": intent.env,
                     "working_dir": intent.working_dir,
+                    "confinement": intent.confinement,
                     "grace_seconds": intent.allocation.launch.grace_seconds,
                     "lease": str(self._lease),
                 }
@@ -156,6 +178,7 @@ class Spool:
             argv=tuple(form["argv"]),
             env=form["env"],
             working_dir=form["working_dir"],
+            confinement=form.get("confinement", {}),
         )
 
     def running(self, key: Key) -> Running | None:
@@ -215,6 +238,29 @@ class Spool:
         parent = self.directory(key).parent
         if parent.exists() and not any(entry.is_dir() for entry in parent.iterdir()):
             shutil.rmtree(parent, ignore_errors=True)
+
+    def _make(self, key: Key) -> Path:
+        directory = self.directory(key)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._let_pass(directory.parent, directory)
+        return directory
+
+    def _let_pass(self, *directories: Path) -> None:
+        for directory in directories:
+            directory.chmod(0o700 if self._owner is None else 0o711)
+
+    def _own(self, path: Path, *, mode: int) -> Path:
+        """A directory that is the tasks' own."""
+        with suppress(FileExistsError):
+            path.mkdir(mode=mode)
+        if self._owner is not None and path.lstat().st_uid != self._owner.uid:
+            try:
+                os.chown(path, self._owner.uid, self._owner.gid, follow_symlinks=False)
+            except OSError as error:
+                raise OSError(
+                    f"can't give {path} to account {self._owner.name}: {error.strerror}"
+                ) from error
+        return path
 
     def _form(self, key: Key, name: str) -> dict[str, Any] | None:
         try:

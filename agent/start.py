@@ -6,14 +6,18 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO, cast
 from urllib.parse import urlsplit
 
 import structlog
 
+from agent.accounts import Account, UnknownAccountError, account_for_tasks, closed_to, refusal
+from agent.cgroups import detect
 from agent.client import RefusedError, ServiceClient
 from agent.clock import Clock
+from agent.confinement import Confining, topology_of
 from agent.daemon import Daemon, watch_signals
 from agent.environment import make_base
 from agent.event_log import EventLog
@@ -47,19 +51,34 @@ def run(settings: AgentSettings) -> int:
     """Run an agent until it is told to leave; its exit code. Must be on the main thread."""
     set_up_logging()
     try:
-        spool = Spool(settings.state_directory())
+        account = account_for_tasks(settings.task_account, own_uid=os.geteuid())
+    except UnknownAccountError as error:
+        log.error("can't run tasks as that account", error=str(error))  # noqa: TRY400  as below
+        return EXIT_SETTINGS
+    try:
+        spool = Spool(
+            settings.state_directory(), artifacts_dir=settings.artifacts_dir, owner=account
+        )
     except (StateDirBusyError, OSError) as error:
         log.error("can't use the state directory", error=str(error))  # noqa: TRY400  no traceback
         return EXIT_SETTINGS
     try:
-        return asyncio.run(_serve(settings, spool))
+        return asyncio.run(_serve(settings, spool, account))
     finally:
         spool.close()
 
 
-async def _serve(settings: AgentSettings, spool: Spool) -> int:
+async def _serve(settings: AgentSettings, spool: Spool, account: Account | None) -> int:
+    if account is not None and (closed := closed_to(account, spool.root)) is not None:
+        log.error(
+            "the state directory can't be reached by the account of tasks",
+            account=account.name,
+            closed=str(closed),
+            hint="give --state-dir elsewhere, such as /var/lib/stowplan",
+        )
+        return EXIT_SETTINGS
     try:
-        daemon = make_daemon(settings, spool)
+        daemon = make_daemon(settings, spool, account)
     except NoTokenError as error:
         log.error("no token", hint=str(error))  # noqa: TRY400  as above
         return EXIT_SETTINGS
@@ -77,8 +96,8 @@ async def _serve(settings: AgentSettings, spool: Spool) -> int:
     return EXIT_LEFT
 
 
-def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
-    """An agent that is ready to run. To be called on its event loop.
+def make_daemon(settings: AgentSettings, spool: Spool, account: Account | None = None) -> Daemon:
+    """An agent that is ready to run, its tasks as ``account``. To be called on its event loop.
 
     Raises:
         NoTokenError: neither a token of its own nor one to join with.
@@ -94,7 +113,7 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
     base = make_base(
         node=settings.name,
         path=settings.task_path,
-        inherited=os.environ,
+        inherited={**os.environ, **(account.environment() if account else {})},
         nvml_library=settings.nvml_library,
     )
     clock, epoch = Clock(), secrets.token_hex(8)
@@ -106,26 +125,28 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
     shipper = SampleShipper(
         node=settings.name, spool=samples, window=window, client=client, now=clock.now
     )
+    measuring = Measuring(
+        collector=_collector(settings, spool, clock),
+        tasks=TaskReader(wall_seconds=clock.wall_seconds),
+        clock=clock,
+        interval_seconds=settings.sample_interval_seconds,
+        window=window,
+        spool=samples,
+        shipper=shipper,
+        events=events,
+    )
+    confining = make_confining(settings, spool, account, numa=measuring.device_numa)
     return Daemon(
         membership=Membership(
             node=settings.name,
             address=settings.address or local_address(settings.server),
-            labels=settings.labels,
+            labels={**settings.labels, **confining.labels()},
             domains=settings.domains,
             join_token=join_token,
         ),
         spool=spool,
         client=client,
-        measuring=Measuring(
-            collector=_collector(settings, spool, clock),
-            tasks=TaskReader(wall_seconds=clock.wall_seconds),
-            clock=clock,
-            interval_seconds=settings.sample_interval_seconds,
-            window=window,
-            spool=samples,
-            shipper=shipper,
-            events=events,
-        ),
+        measuring=measuring,
         sample_shipper=shipper,
         log_shipper=LogShipper(
             outputs=outputs,
@@ -135,12 +156,40 @@ def make_daemon(settings: AgentSettings, spool: Spool) -> Daemon:
         log_disk=LogDisk(spool=spool, outputs=outputs, most_bytes=settings.log_disk_mib << 20),
         events=events,
         make_runtime=lambda emit: Runtime(
-            spool=spool, ports=PortLeases(), base=base, emit=emit, now=clock.now
+            spool=spool,
+            ports=PortLeases(),
+            base=base,
+            confining=confining,
+            emit=emit,
+            now=clock.now,
         ),
         now=clock.now,
         epoch=epoch,
         stop_tasks_on_exit=settings.stop_tasks_on_exit,
     )
+
+
+def make_confining(
+    settings: AgentSettings,
+    spool: Spool,
+    account: Account | None,
+    *,
+    numa: Callable[[str], int | None],
+) -> Confining:
+    """What this machine lets the agent hold its tasks to, said once in the log."""
+    groups = detect(spool.root, parent=settings.cgroup_parent)
+    own_uid = os.geteuid()
+    confining = Confining(
+        groups=groups,
+        topology=topology_of(),
+        account=account,
+        refusal=refusal(account, settings.root_tasks, own_uid=own_uid, server=settings.server),
+        device_numa=numa,
+    )
+    for note in groups.notes:
+        log.warning("control groups", note=note)
+    log.info("tasks", account=account.name if account else f"uid {own_uid}", **confining.labels())
+    return confining
 
 
 def _collector(settings: AgentSettings, spool: Spool, clock: Clock) -> Collector:
