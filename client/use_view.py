@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from client.output import Table
+from client.progress_view import progress_text
 from client.quantities import memory_text, percent_text
 from client.views import device_name, holders, node_state
 
@@ -46,10 +47,16 @@ class _Line:
 
 
 def use_table(
-    nodes: Iterable[Json], latest: Sequence[Json], *, sort: Sort = Sort.NAME, wide: bool = False
+    nodes: Iterable[Json],
+    latest: Sequence[Json],
+    *,
+    tasks: Iterable[Json] = (),
+    sort: Sort = Sort.NAME,
+    wide: bool = False,
 ) -> Table:
     """A row for each device, or one for a node without any. ``wide``: also what says how well a
-    device is used."""
+    device is used. ``tasks``: those whose progress is to be shown."""
+    progress = {task["id"]: text for task in tasks if (text := progress_text(task))}
     measured = {item["node"]: item for item in latest}
     lines = [line for node in nodes for line in _lines(node, measured.get(node["name"], {}))]
     if sort is not Sort.NAME:
@@ -58,9 +65,12 @@ def use_table(
     return Table(
         columns=(
             "NODE", "STATE", "CPU", "LOAD", "MEMORY", "DEVICE", "BUSY", "DEVICE MEMORY", "POWER",
-            "TEMP", *more, "HELD BY",
+            "TEMP", *more, "HELD BY", *(("PROGRESS",) if progress else ()),
         ),
-        rows=tuple(_row(line, wide=wide) for line in lines),
+        rows=tuple(
+            (*_row(line, wide=wide), *((_progress(line, progress),) if progress else ()))
+            for line in lines
+        ),
     )  # fmt: skip
 
 
@@ -108,6 +118,12 @@ def _row(line: _Line, *, wide: bool) -> tuple[str, ...]:
         *(more if wide else ()),
         holders(line.device),
     )
+
+
+def _progress(line: _Line, progress: Mapping[str, str]) -> str:
+    """Of the tasks that hold the device, in their order."""
+    uses = line.device["used_by"] if line.device else ()
+    return "; ".join(progress.get(use["task"], "-") for use in uses)
 
 
 def _mib(value: float | None) -> str:

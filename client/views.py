@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from client.output import Table
+from client.progress_view import progress_line, progress_text
 from client.quantities import cores_text, duration_text, memory_text, percent_text
 
 Json = Mapping[str, Any]
@@ -53,9 +54,23 @@ def devices_of(task: Json) -> str:
 
 def task_table(tasks: Iterable[Json], *, why: Mapping[str, str], wide: bool) -> Table:
     """What `ps` shows. ``why`` has, by id, the reasons of the tasks that wait."""
+    tasks = list(tasks)
+    # No column of dashes where no program tells how far it is.
+    told = ("PROGRESS",) if any(map(progress_text, tasks)) else ()
     more = ("KIND", "PRIORITY", "REPLICAS", "ATTEMPT", "SUBMITTED", "PLAN") if wide else ()
     return Table(
-        columns=("ID", "NAME", "STATE", "QUEUE", "NODES", "DEVICES", "RUNTIME", *more, "WHY"),
+        columns=(
+            "ID",
+            "NAME",
+            "STATE",
+            "QUEUE",
+            "NODES",
+            "DEVICES",
+            "RUNTIME",
+            *told,
+            *more,
+            "WHY",
+        ),
         rows=tuple(
             (
                 task["id"],
@@ -65,6 +80,7 @@ def task_table(tasks: Iterable[Json], *, why: Mapping[str, str], wide: bool) -> 
                 nodes_of(task),
                 devices_of(task),
                 duration_text(task["running_seconds"]),
+                *((progress_text(task) or "-",) if told else ()),
                 *(_more_of_task(task) if wide else ()),
                 why.get(task["id"]) or idle_text(task) or task["reason"],
             )
@@ -262,6 +278,8 @@ def task_lines(task: Json) -> list[str]:
         f"finished:   {moment(task['finished_at'])}",
         f"plan:       {task['plan'] or '-'}",
     ]
+    if task.get("progress"):
+        lines.append(f"progress:   {progress_line(task)}")
     if task.get("idle"):
         lines.append(f"idle:       {task['idle']['text']}")
     return lines + [

@@ -54,7 +54,9 @@ def top(
 
         def look() -> "tuple[list[Json], Table]":
             latest = stowplan.latest()
-            return latest, use_table(list(stowplan.nodes()), latest, sort=sort, wide=True)
+            tasks = stowplan.tasks(states=("running", "stopping"))
+            nodes = list(stowplan.nodes())
+            return latest, use_table(nodes, latest, tasks=tasks, sort=sort, wide=True)
 
         if once:
             latest, table = look()

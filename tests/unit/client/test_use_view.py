@@ -84,3 +84,12 @@ def test_simulated_devices_and_nodes_without_any_say_so(documents) -> None:
     for wide in (False, True):
         table = use_table(nodes, [], wide=wide)
         assert column(table, "DEVICE") == ["simulated GPU 0", "none"]
+
+
+def test_progress_of_a_devices_tasks_is_shown_beside_them(documents) -> None:
+    uses = [documents.use("a", 250), documents.use("b", 500)]
+    node = documents.node(devices=[documents.device(0, used_by=uses)])
+    task = documents.task(id=uses[1].task, progress={"step": 5, "steps": 9})
+    table = use_table([node, documents.node()], [], tasks=[task])
+    assert column(table, "PROGRESS") == ["-; 5/9, nothing saved", ""]
+    assert "PROGRESS" not in use_table([node], [], tasks=[documents.task()]).columns

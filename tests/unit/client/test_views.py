@@ -135,3 +135,33 @@ def test_why_lists_reasons_with_their_nodes_once_and_fixes_with_what_they_cost()
         "  fix move: it fits once task t-2 moves to n4 (costs 1 GPU)",
         "  fix free_set: it fits once tasks t-2 and t-3 have ended (costs 1.5 GPUs)",
     ]
+
+
+NOT_SAVED = {"step": 7}
+SAVED = {
+    "step": 1200,
+    "steps": 5000,
+    "checkpoint_step": 1000,
+    "checkpoint_age_seconds": 180.0,
+    "checkpoint_seconds": 6.5,
+}
+
+
+def test_progress_has_a_column_once_a_task_tells_it(documents) -> None:
+    silent, telling = documents.task(), documents.task(progress=SAVED)
+    assert "PROGRESS" not in views.task_table([silent], why={}, wide=False).columns
+    table = views.task_table([silent, telling], why={}, wide=False)
+    assert column(table, "PROGRESS") == ["-", "1200/5000, saved 3m00s ago"]
+
+
+@pytest.mark.parametrize(
+    ("progress", "line"),
+    [
+        (SAVED, "progress:   step 1200 of 5000; step 1000 saved 3m00s ago, in 6.5s"),
+        (NOT_SAVED, "progress:   step 7; nothing saved in this attempt"),
+        ({"checkpoint_step": 4}, "progress:   step 4 saved"),
+    ],
+)
+def test_progress_is_shown_in_full(documents, progress: dict[str, float], line: str) -> None:
+    assert line in views.task_lines(documents.task(progress=progress))
+    assert not [one for one in views.task_lines(documents.task()) if "progress" in one]
