@@ -146,11 +146,13 @@ def _limit(name: str, limit: "int | list[int] | None") -> None:
         raise _RefusedError(f"no limit is called {name!r}")
     soft, hard = limit if isinstance(limit, list) else (limit, limit)
     values = [resource.RLIM_INFINITY if value is None else value for value in (soft, hard)]
+    most = resource.getrlimit(kind)[1]
     with _refusal(f"can't limit {name} to {limit}"):
         try:
             resource.setrlimit(kind, (values[0], values[1]))
-        except ValueError as error:  # above the hard limit, and not root
-            raise OSError(errno.EPERM, str(error)) from error
+        except ValueError:  # above the hard limit, and no right to raise it: it stays as narrow
+            kept = [most if value == resource.RLIM_INFINITY else value for value in values]
+            resource.setrlimit(kind, (min(kept[0], most), min(kept[1], most)))
 
 
 def _take_account(account: Form) -> None:
