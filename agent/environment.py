@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.desired import DesiredAllocation, Launch
-from protocol.task import TERM_SECONDS, AskBy
+from protocol.task import AskBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +127,13 @@ def _rendezvous(allocation: DesiredAllocation, master_port: int) -> dict[str, st
 
 
 def _shutdown_seconds(launch: Launch) -> int:
-    """How long torchrun waits for its workers after SIGTERM: less than there is until SIGKILL, so
-    that it ends by itself.
+    """How long torchrun waits for its workers after SIGTERM: less than the grace, so that it ends
+    by itself.
 
     Where SIGTERM itself asks for the checkpoint, it must not cut that short: all the time there is.
+    Asked otherwise, SIGTERM comes when the checkpoint is done, or nobody has answered.
     """
     checkpoint, grace_seconds = launch.checkpoint, launch.grace_seconds
-    if checkpoint is None:
-        return max(1, int(max(grace_seconds - 10, grace_seconds / 2)))
-    if checkpoint.ask is AskBy.SIGTERM:
+    if checkpoint is not None and checkpoint.ask is AskBy.SIGTERM:
         return math.ceil(checkpoint.ack_seconds + grace_seconds)
-    return max(1, int(TERM_SECONDS / 2))
+    return max(1, int(max(grace_seconds - 10, grace_seconds / 2)))

@@ -28,6 +28,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ class Training:
         self._told_at = float("-inf")
         self._looked_at = float("-inf")
         self._asked = False
+        self._heard = False
+        """From its own node, not only from the other ranks."""
         self._acknowledged = False
+        self._done = False
         self._unconfirmed: dict[str, float] = {}
         if self.publishes:
             self._claim()
@@ -150,7 +154,11 @@ class Training:
         self._asked = True
         if not self._acknowledged:
             self._acknowledged = True
-            self._touch("checkpoint.acknowledged")
+            self._answer()
+            if self._tells and not self._heard:
+                # Its node hasn't asked yet, and takes no answer from before; it may do so while
+                # this thread is writing the checkpoint.
+                threading.Thread(target=self._answer_when_asked, daemon=True).start()
 
     def done(self) -> None:
         """Say that the checkpoint is complete, on a rank that can't know it by itself.
@@ -162,7 +170,8 @@ class Training:
         self._unconfirmed = {}
         self._tell()
         if self._acknowledged and not self._publishes_alone:
-            self._touch("checkpoint.done")
+            self._done = True
+            self._answer()
 
     # Checkpoints.
 
@@ -210,7 +219,8 @@ class Training:
             self._progress.update(self._unconfirmed)
             self._tell()
             if answers:
-                self._touch("checkpoint.done")
+                self._done = True
+                self._answer()
 
     def _part(self, step: int, whose: str) -> Path:
         name = f".saving-g{self.generation:010d}-s{step:012d}-{whose}{self._suffix}"
@@ -285,7 +295,9 @@ class Training:
 
     def _rememberer(self, before: Any) -> Callable[[int, FrameType | None], None]:
         def remember(number: int, frame: FrameType | None) -> None:
-            self._asked = True
+            self._asked = self._heard = True
+            if self._acknowledged:
+                self._answer()
             if callable(before) and before is not signal.default_int_handler:
                 before(number, frame)
 
@@ -293,21 +305,29 @@ class Training:
 
     def _look(self) -> None:
         if self._control is not None and (self._control / "checkpoint.asked").exists():
-            self._asked = True
+            self._asked = self._heard = True
+
+    def _answer_when_asked(self) -> None:
+        while not self._heard:
+            time.sleep(LOOK_SECONDS)
+            self._look()
+        self._answer()
+
+    def _answer(self) -> None:
+        if self._tells:
+            self._to_node("checkpoint.acknowledged", "")
+            if self._done:
+                self._to_node("checkpoint.done", "")
 
     def _tell(self) -> None:
         self._told_at = time.monotonic()
         if self._tells and self._progress:
             self._to_node("progress.json", json.dumps(self._progress))
 
-    def _touch(self, name: str) -> None:
-        if self._tells:
-            self._to_node(name, "")
-
     def _to_node(self, name: str, text: str) -> None:
         assert self._control is not None  # noqa: S101  only where there's somebody to tell
         try:
-            fresh = self._control / f".{name}.new"
+            fresh = self._control / f".{name}.{threading.get_ident()}.new"
             fresh.write_text(text)
             fresh.replace(self._control / name)
         except OSError as error:  # a full disk: no reason to end a training
