@@ -56,9 +56,17 @@ def name_of(state_dir: Path) -> str:
 class ControlGroups:
     """The groups of one agent's tasks. ``notes`` say what can't be used, and why."""
 
-    def __init__(self, hierarchies: Iterable[_Hierarchy] = (), notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        hierarchies: Iterable[_Hierarchy] = (),
+        notes: Iterable[str] = (),
+        found: Iterable[Path] = (),
+    ) -> None:
+        """``found``: groups of this agent that are there already, wherever that is."""
         self._hierarchies = tuple(hierarchies)
         self.notes = tuple(notes)
+        self._folders = tuple(dict.fromkeys((*(one.folder for one in self._hierarchies), *found)))
+        """All that may hold groups of tasks."""
 
     def enforced(self) -> dict[str, Version]:
         """Each controller that works here, and by which version."""
@@ -85,16 +93,16 @@ class ControlGroups:
 
     def is_populated(self, name: str) -> bool:
         """Whether a process is in this group, or in one below."""
-        return any(any(_pids(one.folder / name)) for one in self._hierarchies)
+        return any(any(_pids(folder / name)) for folder in self._folders)
 
     def kill(self, name: str) -> bool:
         """SIGKILL everything in the group; whether there was anything."""
         found = False
-        for hierarchy in self._hierarchies:
-            folder = hierarchy.folder / name
+        for above in self._folders:
+            folder = above / name
             pids = set(_pids(folder))
             found = found or bool(pids)
-            if not pids or (hierarchy.version is Version.V2 and _wrote(folder / "cgroup.kill")):
+            if not pids or ((folder / "cgroup.kill").exists() and _wrote(folder / "cgroup.kill")):
                 continue
             for pid in pids - {os.getpid()}:
                 with suppress(ProcessLookupError, PermissionError):
@@ -104,18 +112,18 @@ class ControlGroups:
     def remove(self, name: str) -> bool:
         """Remove the group where it's empty; False when something is in it."""
         gone = True
-        for hierarchy in self._hierarchies:
-            gone = _removed(hierarchy.folder / name) and gone
+        for folder in self._folders:
+            gone = _removed(folder / name) and gone
             with suppress(OSError):
-                hierarchy.folder.rmdir()  # only when it was the last
+                folder.rmdir()  # only when it was the last
         return gone
 
     def names(self) -> set[str]:
         """Of all groups that there are for tasks."""
         found = set()
-        for hierarchy in self._hierarchies:
+        for folder in self._folders:
             with suppress(OSError):
-                found |= {entry.name for entry in hierarchy.folder.iterdir() if entry.is_dir()}
+                found |= {entry.name for entry in folder.iterdir() if entry.is_dir()}
         return found
 
     def _make_in(
@@ -189,7 +197,21 @@ def detect(state_dir: Path, *, parent: str | None = None, root: Path = Path("/")
                 found = _merged(found, first)
         except OSError as error:
             notes.append(f"{Version.V1} for {controller} can't be used: {error}")
-    return ControlGroups(found, notes)
+    return ControlGroups(found, notes, left_of(state_dir, root=root))
+
+
+def left_of(state_dir: Path, *, root: Path = Path("/")) -> list[Path]:
+    """The groups that agents with this state directory have made, in whatever group they were: one
+    that is started by hand is in another each time."""
+    name = name_of(state_dir)
+    trees = {tree_of(root, controller) for controller in (V2, *CONTROLLERS)}
+    found = []
+    for mount in sorted({tree.mount for tree in trees if tree is not None}):
+        for folder, below, _ in os.walk(mount):
+            if name in below:
+                found.append(Path(folder) / name)
+                below.remove(name)
+    return found
 
 
 def _merged(found: list[_Hierarchy], one: _Hierarchy) -> list[_Hierarchy]:

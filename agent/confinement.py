@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.accounts import Account
-from agent.cgroups import ControlGroups, Group
+from agent.cgroups import ControlGroups, Group, left_of
 from agent.limits import Topology, labels_of, limits_of, whole_of
 from protocol.desired import DesiredAllocation
 
@@ -134,6 +134,18 @@ class Confining:
         until = time.monotonic() + _LEFTOVER_SECONDS
         while self._groups.kill(name) and time.monotonic() < until:
             time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def sweep(state_dir: Path, *, kill: bool) -> None:
+    """Remove what agents with this state directory have left of control groups, for when there is
+    no agent; ``kill``: also what is in them, otherwise only those that are empty."""
+    confining = Confining(
+        groups=ControlGroups(found=left_of(state_dir)), topology=Topology(cpus=())
+    )
+    if kill:
+        confining.clean(keep=())
+    else:
+        confining.leave(keep=())
 
 
 def topology_of(root: Path = Path("/")) -> Topology:

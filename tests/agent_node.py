@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from agent.confinement import sweep
 from agent.runtime import MARK
 from tests.agent_service import JOIN_TOKEN, AgentService
 from tests.waiting import DEADLINE_SECONDS
@@ -55,6 +56,7 @@ class Node:
             with suppress(ProcessLookupError):
                 agent.kill()
             agent.wait(DEADLINE_SECONDS)
+        sweep(self.state, kill=False)  # a killed agent didn't
 
     def attempts(self) -> list[Path]:
         return list((self.state / "allocations").glob("*/*/"))

@@ -74,7 +74,7 @@ def test_it_joins_runs_a_task_ships_its_output_and_reports_its_exit(
     service.wait(lambda: service.last("a") is None, "the settled exit is reported no more")
     wait_for(lambda: node.attempts() == [], "the settled attempt is forgotten")
     [(token, form)] = service.registrations
-    assert (token, form.labels, form.address) == (JOIN_TOKEN, {"zone": "a"}, "127.0.0.1")
+    assert (token, form.labels["zone"], form.address) == (JOIN_TOKEN, "a", "127.0.0.1")
     assert [device.uuid for device in form.inventory.devices] == ["SIM-n1-0", "SIM-n1-1"]
     assert (node.state / "token").read_text() == NODE_TOKEN
     assert (node.state / "token").stat().st_mode & 0o777 == 0o600
