@@ -51,9 +51,11 @@ class Stop:
 
     def shorten(self, order: Form, now: float) -> None:
         """Take in an order, the first or a further one. No grace means: kill at once."""
-        grace_seconds = order.get("grace_seconds", self._grace_seconds)
-        self._grace_seconds = min(self._grace_seconds, grace_seconds)
+        grace_seconds = order.get("grace_seconds")
         self.cause = self.cause or order.get("cause")
+        if grace_seconds is None:
+            return  # in the task's own time
+        self._grace_seconds = min(self._grace_seconds, grace_seconds)
         if grace_seconds <= 0:
             self._stage, self.until = _ENDING, now
         elif self._stage in (_SAVING, _ENDING):

@@ -111,8 +111,7 @@ class _Orders:
 
     def _own(self, cause: str, reason: str) -> Form:
         """An order of the shim's own, on disk for the agent to know. It stands without."""
-        grace_seconds = self.sequence["grace_seconds"]
-        order = {"cause": cause, "reason": reason, "grace_seconds": grace_seconds}
+        order = {"cause": cause, "reason": reason, "grace_seconds": None}
         try:
             forms.write_if_none("stop.json", order)
         except OSError:
@@ -138,7 +137,9 @@ def _watch(family: Family, orders: _Orders) -> Stop | None:
             _carry_on(stop, family)
         woken = signal.sigtimedwait(WAKING, _pause(stop, orders))
         machine = woken is not None and woken.si_signo == signal.SIGTERM
-    if stop is None and _was_ended_with_us(family):
+    machine = machine or signal.SIGTERM in signal.sigpending()
+    if stop is None and machine and _was_ended_by_sigterm(family):
+        # All of a machine's processes get it when that goes down, in whatever order.
         order = orders.new(machine=True)
         stop = Stop(order, orders.sequence, _now()) if order is not None else None
     return stop
@@ -172,15 +173,9 @@ def _pause(stop: Stop | None, orders: _Orders) -> float:
     return max(0.0, min(seconds, _LOOK_AGAIN_SECONDS))
 
 
-def _was_ended_with_us(family: Family) -> bool:
-    """Whether a SIGTERM that ended the program came to the shim as well: all of a machine's
-    processes get it when that goes down, and which of the two is woken first is chance."""
+def _was_ended_by_sigterm(family: Family) -> bool:
     status = family.status or 0
-    return (
-        os.WIFSIGNALED(status)
-        and os.WTERMSIG(status) == signal.SIGTERM
-        and signal.SIGTERM in signal.sigpending()
-    )
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
 
 
 def _exit_form(family: Family, stop: Stop | None, failure: str) -> Form:
