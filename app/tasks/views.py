@@ -8,6 +8,7 @@ from app.allocations.states import AllocationState
 from app.clock import moment
 from app.db.tables import Allocation, Plan, Task
 from app.findings import Finding
+from app.nodes.states import NodeState
 from app.progress import ProgressBoard
 from app.tasks.schemas import (
     AllocationView,
@@ -24,6 +25,9 @@ from app.tasks.service import current
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
 
+UNKNOWN = "unknown"
+"""In place of a replica's state where its node is lost: it was last seen in that state."""
+_KEPT = "it is kept: runs on unless its machine is gone (node {node} is lost)"
 FIXES_IN_WORDS = 3
 """The paragraph names the cheapest; all of them stand beside it."""
 
@@ -103,8 +107,10 @@ def _of_gang(replicas: Sequence[AllocationView]) -> ProgressView | None:
 
 def allocation_view(allocation: Allocation, progress: ProgressView | None = None) -> AllocationView:
     devices = {device.uuid: device for device in allocation.node.devices}
+    unseen = allocation.node.state == NodeState.LOST and not AllocationState(allocation.state).final
     reachable = (
-        allocation.port is not None
+        not unseen
+        and allocation.port is not None
         and allocation.state == AllocationState.RUNNING
         and allocation.ready is not False
     )
@@ -124,7 +130,7 @@ def allocation_view(allocation: Allocation, progress: ProgressView | None = None
             for uuid in allocation.devices
         ],
         phase=allocation.phase,
-        state=allocation.state,
+        state=UNKNOWN if unseen else allocation.state,
         port=allocation.port,
         endpoint=f"{allocation.node.address}:{allocation.port}" if reachable else None,
         ready=allocation.ready,
@@ -132,7 +138,7 @@ def allocation_view(allocation: Allocation, progress: ProgressView | None = None
         pid=allocation.pid,
         exit_code=allocation.exit_code,
         exit_signal=allocation.exit_signal,
-        reason=allocation.reason,
+        reason=_KEPT.format(node=allocation.node.name) if unseen else allocation.reason,
         assigned_at=allocation.assigned_at,
         started_at=allocation.started_at,
         ended_at=allocation.ended_at,
@@ -213,10 +219,14 @@ def _in_words(
 
 def _place(replica: AllocationView) -> str:
     if not replica.devices:
-        return f"{replica.node} (CPU)"
+        return f"{replica.node} (CPU){_unless_gone(replica)}"
     names = ", ".join(
         f"{'simulated ' if device.simulated else ''}GPU "
         f"{device.uuid if device.index is None else device.index}"
         for device in replica.devices
     )
-    return f"{replica.node} ({names})"
+    return f"{replica.node} ({names}){_unless_gone(replica)}"
+
+
+def _unless_gone(replica: AllocationView) -> str:
+    return f", where {replica.reason}" if replica.state == UNKNOWN else ""
