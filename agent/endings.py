@@ -1,36 +1,42 @@
 """How an attempt ended, in the words of the protocol and of people."""
 
+import os
 import re
-import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from protocol.report import Exit
+from agent import failures
+from agent.failures import Failure
+from protocol.desired import StopCause
+from protocol.report import Exit, Saved
 
-_TAIL_BYTES = 4096
 _LINE_MAX = 300
 _REASON_MAX = 4000
-# Terminal colours and other control bytes that programs write for a person at a terminal.
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_FULL_DISK_BYTES = 64 << 10
+_Word = TypeVar("_Word", StopCause, Saved)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def describe(form: dict[str, Any], output: Path) -> Exit:
-    """The exit of ``exit.json`` (:mod:`agent.shim`), with the last line of the output for a
-    failure.
+def describe(form: dict[str, Any], output: Path, ranks: Path, *, memory_mib: int = 0) -> Exit:
+    """The exit of ``exit.json`` (:mod:`agent.shim`), with what its output tells of a failure.
+
+    ``ranks`` is where torchrun has kept the output of its ranks, ``memory_mib`` the replica's room.
     """
     code, number, reason = form["code"], form["signal"], form["reason"]
-    if not reason and code:
-        reason = _with_last_line(f"exited with code {code}", output)
-    if not reason and number is not None:
-        reason = _with_last_line(f"killed by {_signal_name(number)}", output)
+    failure = None
+    if not reason and (code or number is not None):
+        failure = failures.find(output, ranks)
+        reason = _failed(form, failure, memory_mib) + _full_disk(output)
     return Exit(
         code=code,
         signal=number,
         stopped=form["stopped"],
         lost=form["lost"],
-        cause=form.get("cause"),
-        checkpoint=form.get("checkpoint"),
+        cause=_member(StopCause, form.get("cause")),
+        checkpoint=_member(Saved, form.get("checkpoint")),
         reason=_CONTROL.sub(" ", reason)[:_REASON_MAX],
+        error=failure.error if failure else "",
+        failed_at_ms=failure.at_ms if failure else None,
         at_ms=form["at_ms"],
     )
 
@@ -49,26 +55,39 @@ def lost(reason: str, *, at_ms: int, stopped: bool = False) -> dict[str, Any]:
 
 def last_line(path: Path) -> str:
     """The last line of a file that says something; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in _CONTROL.sub("", text).splitlines() if line.strip()]
-    return lines[-1][:_LINE_MAX] if lines else ""
+    lines = [line.strip() for line in failures.clean(failures.tail(path)).splitlines()]
+    return next((line[:_LINE_MAX] for line in reversed(lines) if line), "")
 
 
-def _with_last_line(what: str, output: Path) -> str:
-    line = last_line(output)
-    return f"{what}; its last line: {line}" if line else what
+def _failed(form: dict[str, Any], failure: Failure, memory_mib: int) -> str:
+    code, number = form["code"], form["signal"]
+    if form.get("oom"):
+        room = f"its {memory_mib} MiB of memory (memory_mib)" if memory_mib else "the memory there"
+        return f"killed by the kernel: it used more than {room}"
+    how = f"exited with code {code}" if number is None else f"killed by {_by_whom(number)}"
+    if not failure.line:
+        return how
+    if failure.rank is not None:
+        return f"{how}; rank {failure.rank}: {failure.line}"
+    return f"{how}: {failure.line}" if failure.raised else f"{how}; its last line: {failure.line}"
 
 
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
+def _by_whom(number: int) -> str:
+    name = failures.signal_name(number)
     hint = ", by the kernel when memory ran out or by somebody" if name == "SIGKILL" else ""
     return name + hint
+
+
+def _full_disk(output: Path) -> str:
+    """What a program that fails for want of room can't write down itself."""
+    try:
+        found = os.statvfs(output.parent)
+    except OSError:
+        return ""
+    if found.f_bavail * found.f_frsize >= _FULL_DISK_BYTES:
+        return ""
+    return f"; the disk of this node is full ({output.parent})"
+
+
+def _member(kind: type[_Word], value: Any) -> _Word | None:
+    return kind(value) if value in set(kind) else None

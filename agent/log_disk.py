@@ -174,6 +174,8 @@ def _rank_files(folder: Path) -> Iterator[tuple[str, int, os.stat_result]]:
     """(name, its folder's descriptor, what it is) of plain files below a folder that belongs to a
     task: no link is followed, and none that has a second name is touched.
     """
+    if not folder.is_dir():
+        return
     count = 0
     for _, _, names, fd in os.fwalk(folder, follow_symlinks=False):
         for name in names:

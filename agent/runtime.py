@@ -318,7 +318,10 @@ class Runtime:
     def _exit(self, key: Key) -> Exit:
         form = self._spool.exit(key)
         assert form is not None, key  # noqa: S101  only called where there is one
-        return endings.describe(form, self._spool.output(key))
+        intent = self._spool.intent(key)
+        memory_mib = intent.allocation.memory_mib if intent else 0
+        output, ranks = self._spool.output(key), self._spool.ranks(key)
+        return endings.describe(form, output, ranks, memory_mib=memory_mib)
 
     def _emit_exit(self, key: Key, how: Exit) -> None:
         self._emit(Exited(at=self._now(), key=key, exit=how))
