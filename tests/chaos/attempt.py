@@ -28,7 +28,8 @@ def main(journal: str, form: dict) -> None:
         _leave_behind(escape=False)
     elif form["leaves"] == "escaped":
         _leave_behind(escape=True)
-    time.sleep(form["seconds"])
+    lingers = form["lingers"] and os.environ["STOWPLAN_GENERATION"] == "1"
+    time.sleep(LONG_SECONDS if lingers else form["seconds"])
     # Nothing but a kill may come between the line and the end.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     _write(journal, {"what": "end", "code": form["code"]})

@@ -129,16 +129,19 @@ class _Run:
     # Blows.
 
     def _strike(self, blow: Blow, client: Client) -> None:
+        name = NODES[int(blow.choice * len(NODES))]
         if blow.moment is Moment.LATER:
             self._pass(blow.after_seconds)
-        elif not self._await_new_file(blow.moment.value, client):
-            return
+        else:
+            path = self._await_new_file(blow.moment.value, client)
+            if path is None:
+                return
+            name = next(node for node in NODES if path.startswith(f"{self._stand.root / node}/"))
         match blow.target:
             case Target.SERVER:
                 self._stand.kill_server()
                 self._hit(blow, "")
             case Target.AGENT:
-                name = NODES[int(blow.choice * len(NODES))]
                 if all(due[2] != name for due in self._due):
                     self._stand.kill_agent(name)
                     self._agents_killed += 1
@@ -191,22 +194,22 @@ class _Run:
         # A shim that hasn't spoken yet, or what waits at its gate; or the attempt is forgotten.
         return {Target.SHIM, Target.MAIN} if found.is_shim else set()
 
-    def _await_new_file(self, name: str, client: Client) -> bool:
-        """Whether there is one of this name that no blow has answered yet, or comes in time."""
+    def _await_new_file(self, name: str, client: Client) -> str | None:
+        """One of this name that no blow has answered yet, or the first to come in time."""
         give_up = time.monotonic() + _MOMENT_SECONDS
         look_at_tasks = time.monotonic()
         while (now := time.monotonic()) < give_up:
-            found = self._stand.attempt_files(name)
-            if found - self._seen:
-                self._seen |= found
-                return True
+            new = sorted(self._stand.attempt_files(name) - self._seen)
+            if new:
+                self._seen.update(new)
+                return new[0]
             if now > look_at_tasks:
                 if self._is_over(client):
-                    return False
+                    return None
                 look_at_tasks = now + _LOOK_AT_TASKS_SECONDS
             self._bring_back()
             time.sleep(_LOOK_AGAIN_SECONDS)
-        return False
+        return None
 
     def _pass(self, seconds: float) -> None:
         until = time.monotonic() + seconds
