@@ -26,7 +26,7 @@ from agent.accounts import Account
 from agent.events import Key
 from agent.files import sync_directory, write_whole
 from agent.processes import Identity
-from protocol.desired import DesiredAllocation, StopCause
+from protocol.desired import DesiredAllocation, Launch, StopCause
 
 
 class StateDirBusyError(Exception):
@@ -44,6 +44,8 @@ class Intent:
     working_dir: str
     confinement: dict[str, Any] = field(default_factory=dict)
     """What it is held to, as the shim reads it (:mod:`agent.confinement`)."""
+    baseline_memory_mib: dict[str, int | None] = field(default_factory=dict)
+    """In use on each of its devices before its start: what is to be come back to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,9 @@ class Spool:
                     "env": intent.env,
                     "working_dir": intent.working_dir,
                     "confinement": intent.confinement,
+                    "baseline_memory_mib": intent.baseline_memory_mib,
+                    "stop": _sequence(intent.allocation.launch),
+                    "on_lease_lost": intent.allocation.launch.on_lease_lost,
                     "grace_seconds": intent.allocation.launch.grace_seconds,
                     "lease": str(self._lease),
                 }
@@ -179,6 +184,7 @@ class Spool:
             env=form["env"],
             working_dir=form["working_dir"],
             confinement=form.get("confinement", {}),
+            baseline_memory_mib=form.get("baseline_memory_mib", {}),
         )
 
     def running(self, key: Key) -> Running | None:
@@ -267,3 +273,13 @@ class Spool:
             return json.loads((self.directory(key) / name).read_text())
         except FileNotFoundError:
             return None
+
+
+def _sequence(launch: Launch) -> dict[str, Any]:
+    """How the shim is to stop it (docs/decisions/0005)."""
+    checkpoint = launch.checkpoint
+    return {
+        "grace_seconds": launch.grace_seconds,
+        "drain_seconds": launch.drain_seconds,
+        "checkpoint": checkpoint.model_dump(mode="json") if checkpoint is not None else None,
+    }
