@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     plan_workers: Annotated[int, Field(ge=1, le=64)] = 2
     plan_debounce_seconds: Annotated[float, Field(ge=0, le=10)] = 0.05
     """How long a round waits for more news, so that a burst of submissions is one round."""
+    max_moves: Annotated[int, Field(ge=0, le=10_000)] = 8
+    """So many running tasks, at most, may one round move or preempt. 0: nothing that runs is
+    touched."""
+    preempt_after_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    """A task runs for at least so long before it's moved or preempted."""
     solve_seconds_max: Annotated[float, Field(gt=0, le=3_600)] = 60.0
     solve_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """How many ``POST /api/v1/solve`` run at once, beside the planning loop's own child process."""

@@ -19,4 +19,7 @@ class PlanningLoop:
     async def tick(self) -> float:
         done = await self._planner.run(self._trigger)
         self._trigger = "change"
-        return 0.0 if done is not None and done.again else _LOOK_AGAIN_SECONDS
+        if done is not None and done.again:
+            return 0.0
+        soon = self._planner.changes_in_seconds
+        return _LOOK_AGAIN_SECONDS if soon is None else min(soon, _LOOK_AGAIN_SECONDS)

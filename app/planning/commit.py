@@ -1,31 +1,49 @@
-"""A plan to rows: what still holds against fresh rows is committed, a gang whole or not at all."""
+"""A plan to rows: what still holds against fresh rows is committed, a gang whole or not at all.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+What is placed where nothing is becomes allocations at once. Where somebody has to leave first, who
+leaves is told to stop, and who is to come has the room reserved until it's free.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.allocations.service import bump_revision
-from app.allocations.states import AllocationState
-from app.db.tables import Allocation, Node, Task
+from app.db.tables import Task
 from app.deps import Context
 from app.events.service import EventKind, record
+from app.planning.changes import Slots, changes_of, still_valid
+from app.planning.placing import place, places
+from app.planning.reservations import (
+    held_by_leavers,
+    reason,
+    release,
+    reserve,
+    room_now,
+    waits_for,
+)
 from app.planning.snapshot import Snapshot, take
+from app.tasks import service as tasks
 from app.tasks.states import TaskState
-from protocol.desired import Phase
-from solver.check import slot_violations
+from protocol.desired import StopCause
 from solver.plan import Fix, Plan
-from solver.problem import Problem, Slot
+from solver.problem import Problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Committed:
-    """What became of a plan's new placements."""
+    """What became of a plan's changes, by the tasks' ids."""
 
-    placed: tuple[str, ...]
-    rejected: tuple[str, ...]
-    """Tasks whose placement no longer held; the next round places them anew."""
-    nodes: frozenset[int]
+    placed: list[str] = field(default_factory=list)
+    reserved: list[str] = field(default_factory=list)
+    """They wait for their room to be left."""
+    displaced: list[str] = field(default_factory=list)
+    """They ran, and were told to stop: evicted or moved."""
+    rejected: list[str] = field(default_factory=list)
+    """Their placement no longer held; the next round places them anew."""
+    nodes: set[int] = field(default_factory=set)
+    """Whose desired set has changed."""
 
 
 async def commit(
@@ -33,15 +51,16 @@ async def commit(
 ) -> Committed:
     """Commit in a transaction of its own (``write(plan_commit=True)``), beside which no other
     commit runs."""
-    fresh = await take(session, problem.budget)
-    wanted = _wanted(plan, fresh)
-    holds = still_valid(fresh, wanted)
-    nodes: set[int] = set()
-    for task_id, slots in holds.items():
-        nodes |= _place(ctx, session, fresh, fresh.pending[task_id], slots, plan_id)
-    _explain(fresh, plan, plan_id)
-    rejected = tuple(task_id for task_id in wanted if task_id not in holds)
-    for task_id in rejected:
+    fresh = await take(ctx, session, problem.budget)
+    changes = changes_of(problem, plan)
+    holds = still_valid(fresh.problem, changes)
+    carrier = _Carrier(ctx, session, fresh, holds, plan_id)
+    for task_id in holds:
+        await carrier.make_room(fresh.tasks[task_id])
+    carrier.fill_room()
+    done = carrier.done
+    done.rejected = [task for task in changes.after if task in fresh.pending and task not in holds]
+    for task_id in done.rejected:
         record(
             session,
             at=ctx.clock.now(),
@@ -49,102 +68,93 @@ async def commit(
             task_id=task_id,
             message=f"plan {plan_id} came too late for {fresh.pending[task_id].name}: plan again",
         )
-    await bump_revision(session, nodes)
-    return Committed(placed=tuple(holds), rejected=rejected, nodes=frozenset(nodes))
+    _explain(fresh, plan, plan_id)
+    await bump_revision(session, done.nodes)
+    return done
 
 
-def _wanted(plan: Plan, fresh: Snapshot) -> dict[str, tuple[Slot, ...]]:
-    """The plan's placements of tasks that wait still: one cancelled meanwhile is none of them."""
-    return {
-        placement.task: placement.replicas
-        for placement in plan.placements
-        if placement.task in fresh.pending and placement.replicas
-    }
+class _Carrier:
+    """Carries changes out that hold: who has to go is told first."""
 
+    def __init__(
+        self,
+        ctx: Context,
+        session: AsyncSession,
+        fresh: Snapshot,
+        holds: Mapping[str, Slots],
+        plan_id: str,
+    ) -> None:
+        self._ctx = ctx
+        self._session = session
+        self._fresh = fresh
+        self._holds = holds
+        self._plan_id = plan_id
+        self._before = {task.id: task.placed for task in fresh.problem.tasks}
+        self.done = Committed()
 
-def still_valid(
-    fresh: Snapshot, wanted: Mapping[str, tuple[Slot, ...]]
-) -> dict[str, tuple[Slot, ...]]:
-    """The wanted placements that break no rule of the fresh problem, by the specification alone.
-
-    They are added one task at a time in the plan's order, so that one stale placement costs no
-    other its
-    place; usually the plan holds as a whole, which one check tells.
-    """
-    problem = fresh.problem
-    devices = {node.id: {device.id for device in node.devices} for node in problem.nodes}
-    real = {
-        task: slots
-        for task, slots in wanted.items()
-        if all(set(slot.devices) <= devices.get(slot.node, set()) for slot in slots)
-        and all(slot.node in devices for slot in slots)
-    }
-    running = {task.id: task.placed for task in problem.tasks if task.placed}
-    before = set(slot_violations(problem, running))
-    if not set(slot_violations(problem, {**running, **real})) - before:
-        return real
-    holds: dict[str, tuple[Slot, ...]] = {}
-    for task, slots in real.items():
-        trial = {**running, **holds, task: slots}
-        if not set(slot_violations(problem, trial)) - before:
-            holds[task] = slots
-    return holds
-
-
-def _place(
-    ctx: Context,
-    session: AsyncSession,
-    fresh: Snapshot,
-    task: Task,
-    slots: tuple[Slot, ...],
-    plan_id: str,
-) -> set[int]:
-    now = ctx.clock.now()
-    task.generation += 1
-    task.state = TaskState.STARTING
-    task.plan_id = plan_id
-    task.waiting = None
-    task.reason = ""
-    task.stop_cause = ""
-    # A gang starts in two phases: everybody ready, then go. One that is alone is ready by itself.
-    phase = Phase.RUN if len(slots) == 1 else Phase.PREPARE
-    nodes: set[int] = set()
-    for rank, slot in enumerate(slots):
-        node = fresh.nodes[slot.node]
-        nodes.add(node.id)
-        session.add(
-            Allocation(
-                id=ctx.ids.new("a"),
-                task_id=task.id,
-                replica=rank,
-                generation=task.generation,
-                node_id=node.id,
-                devices=_in_index_order(node, slot.devices),
-                rank=rank,
-                phase=phase,
-                state=AllocationState.ASSIGNED,
-                reason="",
-                assigned_at=now,
-                log_start=0,
-                log_end=0,
-            )
+    async def make_room(self, task: Task) -> None:
+        """Have the task go from where it is: what runs is told to stop, a reservation ends."""
+        slots = self._holds[task.id]
+        if not self._before[task.id]:
+            return
+        if task.id in self._fresh.reserved:
+            rival = self._rival(task)
+            why = f"{rival.name} is to have its room" if rival else "it has a better place"
+            release(self._ctx, self._session, task, why)
+            return
+        cause = StopCause.MOVED if slots else StopCause.PREEMPTED
+        self.done.nodes |= await tasks.displace(
+            self._ctx, self._session, task, cause=cause, reason=self._in_words(task, slots)
         )
-    places = ", ".join(sorted({slot.node for slot in slots}))
-    record(
-        session,
-        at=now,
-        kind=EventKind.TASK_PLACED,
-        task_id=task.id,
-        message=f"{task.name} placed on {places} by plan {plan_id}",
-    )
-    return nodes
+        self.done.displaced.append(task.id)
 
+    def fill_room(self) -> None:
+        """Place what can start at once, and keep room for the rest."""
+        look = self._fresh
+        now = room_now(look)
+        left = held_by_leavers(look)
+        for task_id, slots in self._holds.items():
+            if not slots:
+                continue
+            task, wish = look.tasks[task_id], look.wish(look.tasks[task_id])
+            faults = ()
+            if any(slot.node in left for slot in slots):
+                faults = now.hindrances(wish, slots)
+            if tasks.live(task):  # it's moved: it leaves first
+                reserve(self._ctx, self._session, task, slots, None, self._plan_id)
+            elif faults:
+                waiting = waits_for(look, now, slots) or reason(faults[0].text)
+                reserve(self._ctx, self._session, task, slots, waiting, self._plan_id)
+                self.done.reserved.append(task_id)
+            else:
+                self.done.nodes |= place(self._ctx, self._session, look, task, slots, self._plan_id)
+                now.add(wish, slots)
+                self.done.placed.append(task_id)
 
-def _in_index_order(node: Node, uuids: tuple[str, ...]) -> list[str]:
-    """CUDA numbers devices in the order given: the order of the bus is the one that people
-    expect."""
-    index = {device.uuid: device.index for device in node.devices}
-    return sorted(uuids, key=lambda uuid: (index[uuid], uuid))
+    def _in_words(self, task: Task, slots: Slots) -> str:
+        """Why the task is stopped, for its user."""
+        rival = self._rival(task)
+        if slots:
+            return f"moved to {places(slots)}" + (f": makes room for {rival.name}" if rival else "")
+        if rival is None:
+            return "preempted"
+        return f"preempted for {rival.name} (priority {rival.priority} over {task.priority})"
+
+    def _rival(self, task: Task) -> Task | None:
+        """Who comes where the task goes: one that waited before one that moves, the most urgent of
+        them."""
+        left = {slot.node for slot in self._before[task.id]}
+        is_evicted = not self._holds[task.id]
+        comers: Iterable[Task] = (
+            self._fresh.tasks[other]
+            for other, slots in self._holds.items()
+            if other != task.id
+            and any(slot.node in left for slot in slots)
+            and (not is_evicted or self._fresh.tasks[other].priority > task.priority)
+        )
+        return min(
+            comers, key=lambda t: (bool(self._before[t.id]), -t.priority, t.id), default=None
+        )
 
 
 def _fix(fix: Fix) -> dict[str, object]:
@@ -166,8 +176,8 @@ def _fix(fix: Fix) -> dict[str, object]:
 
 def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
     for unplaced in plan.unplaced:
-        task = fresh.pending.get(unplaced.task)
-        if task is None or task.state != TaskState.PENDING:
+        task = fresh.tasks.get(unplaced.task)
+        if task is None or task.state != TaskState.PENDING or task.reserved:
             continue
         waiting = {
             "reasons": [

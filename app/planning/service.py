@@ -17,11 +17,12 @@ from app.planning.child import SolverPool, SolverProcess
 from app.planning.commit import commit
 from app.planning.documents import parse_plan
 from app.planning.framing import budget_seconds
+from app.planning.reservations import carry_out, judge
 from app.planning.snapshot import Snapshot, take
 from app.tasks import service as tasks
 from solver.plan import Plan
 from solver.problem import Budget
-from solver.replay import canonical_bytes, digest
+from solver.replay import canonical_bytes
 
 _log = log.get("planning")
 
@@ -33,7 +34,13 @@ class Round:
 
     plan_id: str
     placed: int
+    reserved: int
+    displaced: int
     rejected: int
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.placed or self.reserved or self.displaced or self.rejected)
 
     @property
     def again(self) -> bool:
@@ -47,6 +54,8 @@ class Planner:
         self._ctx = ctx
         self._solver = solver
         self._answered: str | None = None
+        self.changes_in_seconds: float | None = None
+        """After which time alone makes it worth asking again, as of the last round."""
 
     async def run(self, trigger: str) -> Round | None:
         """Snapshot, plan, commit. None when nothing waits, or nothing has changed since the last
@@ -55,14 +64,17 @@ class Planner:
         budget = Budget(
             seconds=settings.plan_seconds,
             workers=settings.plan_workers,
-            max_moves=0,  # agents can't move a running task yet
+            max_moves=settings.max_moves,
         )
+        self.changes_in_seconds = None
         async with self._ctx.database.read() as session:
             if not await tasks.any_waits(session):
                 return None  # news of a large fleet costs nothing while there's nothing to place
-            snapshot = await take(session, budget)
-        question = digest(snapshot.problem)
-        if not snapshot.pending or question == self._answered:
+            snapshot = await take(self._ctx, session, budget)
+        if judge(snapshot):
+            snapshot = await self._settle_reservations(budget)
+        self.changes_in_seconds = snapshot.changes_in_seconds
+        if not snapshot.pending or snapshot.question == self._answered:
             return None
         problem = canonical_bytes(snapshot.problem)
         answer = await self._ask(problem)
@@ -71,8 +83,20 @@ class Planner:
         done = await self._commit(trigger, snapshot, problem, answer)
         # A task that ran and waits again poses the same question anew: only an answer that changed
         # nothing is worth remembering.
-        self._answered = None if done.placed or done.rejected else question
+        self._answered = None if done.changed else snapshot.question
         return done
+
+    async def _settle_reservations(self, budget: Budget) -> Snapshot:
+        """Start who was waiting for room that is free now. Gives the look after it."""
+        ctx = self._ctx
+        async with ctx.database.write(plan_commit=True) as session:
+            fresh = await take(ctx, session, budget)
+            nodes = await carry_out(ctx, session, fresh, judge(fresh))
+        ctx.signals.notify(
+            signals.TASKS, signals.EVENTS, *(signals.node_topic(node) for node in nodes)
+        )
+        async with ctx.database.read() as session:
+            return await take(ctx, session, budget)
 
     async def _ask(self, problem: bytes) -> bytes | None:
         try:
@@ -101,7 +125,7 @@ class Planner:
                     problem=zlib.compress(problem),
                     plan=zlib.compress(answer),
                     pending=len(snapshot.pending),
-                    placed=len(done.placed),
+                    placed=len(done.placed) + len(done.reserved),
                     rejected=len(done.rejected),
                     seconds=plan.stats.seconds,
                 )
@@ -116,11 +140,19 @@ class Planner:
             status=plan.status.value,
             pending=len(snapshot.pending),
             placed=len(done.placed),
+            reserved=len(done.reserved),
+            displaced=len(done.displaced),
             rejected=len(done.rejected),
             seconds=round(plan.stats.seconds, 3),
             gap=_largest_gap(plan),
         )
-        return Round(plan_id=plan_id, placed=len(done.placed), rejected=len(done.rejected))
+        return Round(
+            plan_id=plan_id,
+            placed=len(done.placed),
+            reserved=len(done.reserved),
+            displaced=len(done.displaced),
+            rejected=len(done.rejected),
+        )
 
 
 def _largest_gap(plan: Plan) -> float:

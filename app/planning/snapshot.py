@@ -1,13 +1,25 @@
-"""Rows to a placement problem: one immutable look at the cluster."""
+"""Rows to a placement problem: one immutable look at the cluster, as it will be once what leaves
+has left.
 
+A task is in the problem where it runs, or where room is kept for it. One that is being stopped
+counts as gone already: whoever is to have its room has it reserved until then (app.planning.room).
+"""
+
+import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.db.tables import Allocation, Node, Task
+from app.deps import Context
 from app.nodes.states import NodeState
+from app.planning.costs import stop_cost, work_of
+from app.progress import ProgressBoard
 from app.quarantine import service as quarantines
 from app.quarantine.service import DeviceKey
 from app.tasks import service as tasks
@@ -16,6 +28,23 @@ from protocol.task import TaskSpec
 from solver.problem import Budget, Device, Problem, Queue, Request, Slot
 from solver.problem import Node as ProblemNode
 from solver.problem import Task as ProblemTask
+from solver.replay import json_bytes
+
+OVERDUE_SECONDS = 90.0
+"""Beyond the longest that a task's stop may take: killing what doesn't end, and until its devices
+are free or given up as held. Then its room doesn't count as about to be free any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When the look was taken, and what else it's judged by than rows."""
+
+    now: datetime
+    progress: ProgressBoard
+    preempt_after_seconds: float
+
+    def seconds_until(self, moment: datetime) -> float:
+        return (moment - self.now).total_seconds()
 
 
 class Snapshot:
@@ -23,36 +52,218 @@ class Snapshot:
 
     def __init__(
         self,
+        moment: Moment,
         nodes: Sequence[Node],
         unfinished: Sequence[Task],
         budget: Budget,
         quarantined: frozenset[DeviceKey] = frozenset(),
     ) -> None:
+        self.moment = moment
         self.nodes = {node.name: node for node in nodes}
-        self.pending = {task.id: task for task in unfinished if _waits(task)}
-        names = {node.id: node.name for node in nodes}
-        planned = [task for task in unfinished if tasks.live(task) or task.id in self.pending]
-        known = {task.id for task in planned}
+        self.tasks = {task.id: task for task in unfinished}
+        self.specs = {
+            task.id: TaskSpec.model_validate(task.spec, strict=False) for task in unfinished
+        }
+        self._names = {node.id: node.name for node in nodes}
+        self._changes: list[datetime] = []
+        self.reserved = {
+            task.id: reserved_slots(task)
+            for task in unfinished
+            if task.reserved and not task.cancelled
+        }
+        """Where room is kept for whom, in the solver's words; it may be there no more."""
+        self.pending = {task.id: task for task in unfinished if self._waits(task)}
+        self.leaving = {
+            task.id: task for task in unfinished if tasks.live(task) and self._leaves(task)
+        }
+        """What is being stopped: its room is taken still, and soon free."""
+        problem_nodes = tuple(_node(node, quarantined) for node in nodes)
+        places = {node.id: {device.id for device in node.devices} for node in problem_nodes}
+        kept = {
+            task: slots
+            for task, slots in self.reserved.items()
+            if all(
+                slot.node in places and places[slot.node].issuperset(slot.devices) for slot in slots
+            )
+            and (task in self.leaving or not tasks.live(self.tasks[task]))
+        }
+        planned = [
+            task
+            for task in unfinished
+            if task.id in self.pending
+            or task.id in kept
+            or (tasks.live(task) and task.id not in self.leaving)
+        ]
+        self._known = {task.id for task in planned}
+        self._highest_waiting = max((task.priority for task in self.pending.values()), default=None)
         self.problem = Problem(
             version=1,
-            nodes=tuple(_node(node, quarantined) for node in nodes),
-            tasks=tuple(_task(task, known, names) for task in planned),
+            nodes=problem_nodes,
+            tasks=tuple(self._task(task, kept.get(task.id)) for task in planned),
             queues=tuple(Queue(id=queue) for queue in sorted({task.queue for task in planned})),
             budget=budget,
         )
 
+    @cached_property
+    def question(self) -> str:
+        """A digest of what is asked, whatever it costs: costs change all the time, and only choose
+        between answers that place as much."""
+        asked = (
+            self.problem.nodes,
+            [replace(task, move_cost=1, evict_cost=1) for task in self.problem.tasks],
+            self.problem.queues,
+            self.problem.budget,
+        )
+        return hashlib.sha256(json_bytes(asked)).hexdigest()
 
-async def take(session: AsyncSession, budget: Budget) -> Snapshot:
+    @property
+    def changes_in_seconds(self) -> float | None:
+        """After which time alone makes it another question; None: never."""
+        seconds = [self.moment.seconds_until(change) for change in self._changes]
+        return min(seconds, default=None)
+
+    def where_it_is(self, task: Task) -> ProblemTask:
+        """What the task holds now, however long still."""
+        spec = self.specs[task.id]
+        return replace(self._fact(task, spec, tasks.live(task)), separate_from=spec.separate_from)
+
+    def wish(self, task: Task) -> ProblemTask:
+        """What the task asks for."""
+        spec = self.specs[task.id]
+        return replace(self._wish(task, spec), separate_from=spec.separate_from)
+
+    def _waits(self, task: Task) -> bool:
+        """A new attempt waits until everything that the last one held is free again."""
+        if task.state != TaskState.PENDING or task.cancelled or task.id in self.reserved:
+            return False
+        if tasks.live(task):
+            return False
+        return not self._is_ahead(task.not_before)
+
+    def _leaves(self, task: Task) -> bool:
+        if task.state != TaskState.STOPPING or task.stop_ordered_at is None:
+            return False
+        longest = timedelta(seconds=self.specs[task.id].stop_seconds_max + OVERDUE_SECONDS)
+        return self._is_ahead(task.stop_ordered_at + longest)
+
+    def _is_ahead(self, change: datetime | None) -> bool:
+        """Whether this is yet to come. If so, it's noted as a change to come."""
+        if change is None or change <= self.moment.now:
+            return False
+        self._changes.append(change)
+        return True
+
+    def _task(self, task: Task, reserved: tuple[Slot, ...] | None) -> ProblemTask:
+        spec = self.specs[task.id]
+        if reserved is not None:
+            # Nothing is lost where a task doesn't run yet, so its room may be changed for another.
+            whole = replace(self._wish(task, spec), replicas=len(reserved), min_replicas=None)
+            return replace(whole, preemptible=True, placed=reserved)
+        held = tasks.live(task)
+        if not held:
+            return self._wish(task, spec)
+        if not self._may_be_touched(task, spec, held):
+            return self._fact(task, spec, held)
+        cost = self._stop_cost(task, spec, held)
+        return replace(
+            self._wish(task, spec),
+            replicas=len(held),
+            min_replicas=None,
+            placed=self._slots(held),
+            move_cost=cost,
+            evict_cost=cost,
+            duration_seconds=None,
+        )
+
+    def _may_be_touched(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> bool:
+        """Whether a plan may move or evict what runs."""
+        if task.state not in {TaskState.STARTING, TaskState.RUNNING} or not spec.preemptible:
+            return False
+        if len(held) < len(tasks.current(task)):
+            return False  # it's about to end: some of its replicas have
+        if any(self.nodes[place].state != NodeState.READY for place in self._places(held)):
+            return False  # the order wouldn't arrive
+        if task.state == TaskState.STARTING:
+            return True
+        work = work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
+        if task.started_at is not None and self._is_ahead(
+            task.started_at + timedelta(seconds=self.moment.preempt_after_seconds)
+        ):
+            return False
+        # All of somebody's work is never thrown away for a task of the same priority.
+        outranked = self._highest_waiting is not None and self._highest_waiting > task.priority
+        return outranked or not work.is_lost_whole
+
+    def _stop_cost(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> int:
+        if task.state == TaskState.STARTING:
+            return 1
+        return stop_cost(
+            work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
+        )
+
+    def _fact(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> ProblemTask:
+        # What runs is a fact, not a wish: its remaining replicas, where they are, with no topology
+        # to fulfil again (a gang whose ranks end one by one would otherwise break its own spread).
+        return ProblemTask(
+            id=task.id,
+            queue=task.queue,
+            priority=task.priority,
+            replicas=len(held),
+            request=_request(spec),
+            separate_from=self._separate_from(spec),
+            preemptible=False,
+            placed=self._slots(held),
+        )
+
+    def _wish(self, task: Task, spec: TaskSpec) -> ProblemTask:
+        return ProblemTask(
+            id=task.id,
+            queue=task.queue,
+            priority=task.priority,
+            replicas=spec.replicas,
+            min_replicas=spec.min_replicas,
+            request=_request(spec),
+            gpu_models=spec.gpu_models,
+            node_selector=spec.node_selector,
+            pack_within=spec.pack_within,
+            spread_over=spec.spread_over,
+            separate_from=self._separate_from(spec),
+            preemptible=spec.preemptible,
+            duration_seconds=spec.duration_seconds,
+        )
+
+    def _separate_from(self, spec: TaskSpec) -> tuple[str, ...]:
+        return tuple(other for other in spec.separate_from if other in self._known)
+
+    def _places(self, held: Iterable[Allocation]) -> set[str]:
+        return {self._names[allocation.node_id] for allocation in held}
+
+    def _slots(self, held: Iterable[Allocation]) -> tuple[Slot, ...]:
+        return tuple(Slot(node=self._names[a.node_id], devices=tuple(a.devices)) for a in held)
+
+
+def reserved_slots(task: Task) -> tuple[Slot, ...]:
+    """The room that is kept for a task, as it's written on its row."""
+    return tuple(
+        Slot(node=slot["node"], devices=tuple(slot["devices"])) for slot in task.reserved or ()
+    )
+
+
+async def take(ctx: Context, session: AsyncSession, budget: Budget) -> Snapshot:
     nodes = (
         await session.scalars(select(Node).options(selectinload(Node.devices)).order_by(Node.name))
     ).all()
     unfinished = await tasks.unfinished(session)
-    return Snapshot(nodes, unfinished, budget, await quarantines.keys(session))
+    moment = Moment(
+        now=ctx.clock.now(),
+        progress=ctx.progress,
+        preempt_after_seconds=ctx.settings.preempt_after_seconds,
+    )
+    return Snapshot(moment, nodes, unfinished, budget, await quarantines.keys(session))
 
 
-def _waits(task: Task) -> bool:
-    """A new attempt waits until everything that the last one held is free again."""
-    return task.state == TaskState.PENDING and not task.cancelled and not tasks.live(task)
+def _request(spec: TaskSpec) -> Request:
+    return Request(**spec.request.model_dump())
 
 
 def _node(node: Node, quarantined: frozenset[DeviceKey]) -> ProblemNode:
@@ -78,44 +289,3 @@ def _node(node: Node, quarantined: frozenset[DeviceKey]) -> ProblemNode:
             for device in node.devices
         ),
     )
-
-
-def _task(task: Task, known: set[str], names: dict[int, str]) -> ProblemTask:
-    spec = TaskSpec.model_validate(task.spec, strict=False)
-    separate_from = tuple(other for other in spec.separate_from if other in known)
-    request = Request(**spec.request.model_dump())
-    held = tasks.live(task)
-    if held:
-        # What runs is a fact, not a wish: its remaining replicas, where they are, with no topology
-        # to
-        # fulfil again (a gang whose ranks end one by one would otherwise break its own spread).
-        return ProblemTask(
-            id=task.id,
-            queue=task.queue,
-            priority=task.priority,
-            replicas=len(held),
-            request=request,
-            separate_from=separate_from,
-            preemptible=spec.preemptible,
-            placed=tuple(_slots(held, names)),
-        )
-    return ProblemTask(
-        id=task.id,
-        queue=task.queue,
-        priority=task.priority,
-        replicas=spec.replicas,
-        min_replicas=spec.min_replicas,
-        request=request,
-        gpu_models=spec.gpu_models,
-        node_selector=spec.node_selector,
-        pack_within=spec.pack_within,
-        spread_over=spec.spread_over,
-        separate_from=separate_from,
-        preemptible=spec.preemptible,
-        duration_seconds=spec.duration_seconds,
-    )
-
-
-def _slots(held: Iterable[Allocation], names: dict[int, str]) -> Iterable[Slot]:
-    for allocation in held:
-        yield Slot(node=names[allocation.node_id], devices=tuple(allocation.devices))

@@ -51,7 +51,7 @@ async def submit(ctx: Context, *, gpus: int = 1, replicas: int = 1) -> str:
 
 async def snapshot(ctx: Context) -> Snapshot:
     async with ctx.database.read() as session:
-        return await take(session, BUDGET)
+        return await take(ctx, session, BUDGET)
 
 
 async def commit_plan(ctx: Context, look: Snapshot, plan_id: str = "p-1") -> Committed:
@@ -70,8 +70,8 @@ async def test_the_same_plan_commits_once(ctx: Context) -> None:
     await join(ctx, "n1", 1)
     task = await submit(ctx)
     look = await snapshot(ctx)
-    assert (await commit_plan(ctx, look)).placed == (task,)
-    assert (await commit_plan(ctx, look)).placed == ()
+    assert (await commit_plan(ctx, look)).placed == [task]
+    assert (await commit_plan(ctx, look)).placed == []
     async with ctx.database.read() as session:
         assert len((await tasks.get(session, task)).allocations) == 1
 
@@ -83,9 +83,9 @@ async def test_a_device_taken_meanwhile_is_not_given_a_second_time(ctx: Context)
     async with ctx.database.write() as session:
         await tasks.cancel(ctx, session, slow)
     fast = await submit(ctx)
-    assert (await commit_plan(ctx, await snapshot(ctx))).placed == (fast,)
+    assert (await commit_plan(ctx, await snapshot(ctx))).placed == [fast]
     stale = await commit_plan(ctx, old, "p-2")
-    assert (stale.placed, stale.rejected) == ((), ()), "the cancelled task wants nothing any more"
+    assert (stale.placed, stale.rejected) == ([], []), "the cancelled task wants nothing any more"
     assert await state(ctx, slow) == "cancelled"
 
 
@@ -104,14 +104,14 @@ async def test_two_plans_of_one_moment_never_share_a_device(ctx: Context) -> Non
             for uuid in allocation.devices
         ]
     assert len(held) == len(set(held))
-    assert done[0].placed == (first,)
+    assert done[0].placed == [first]
     assert second in (*done[1].placed, *done[1].rejected)
 
 
 def _keep(look: Snapshot, task: str) -> Snapshot:
     """The same look at the cluster with only one of the waiting tasks in it."""
     kept = [row for row in look.pending.values() if row.id == task]
-    return Snapshot(list(look.nodes.values()), kept, BUDGET)
+    return Snapshot(look.moment, list(look.nodes.values()), kept, BUDGET)
 
 
 async def test_a_gang_that_lost_one_of_its_devices_is_rejected_as_a_whole(ctx: Context) -> None:
@@ -123,7 +123,7 @@ async def test_a_gang_that_lost_one_of_its_devices_is_rejected_as_a_whole(ctx: C
         node = await nodes.get(session, "n2")
         node.devices[0].healthy = False
     done = await commit_plan(ctx, look)
-    assert (done.placed, done.rejected) == ((), (gang,))
+    assert (done.placed, done.rejected) == ([], [gang])
     assert await state(ctx, gang) == "pending"
 
 
