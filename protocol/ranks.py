@@ -2,10 +2,9 @@
 service must agree on to keep ranks apart in one output."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-NPROC_VARIABLE = "PET_NPROC_PER_NODE"
 _NPROC_OPTIONS = ("--nproc-per-node", "--nproc_per_node")
 _LAUNCHERS = ("torchrun", "torch.distributed")
 
@@ -20,9 +19,9 @@ def names_launcher(argv: Sequence[str]) -> bool:
     return any(launcher in word for word in argv for launcher in _LAUNCHERS)
 
 
-def local_ranks(argv: Sequence[str], env: Mapping[str, str], gpus: int) -> int:
+def local_ranks(argv: Sequence[str], gpus: int) -> int:
     """The ranks of one replica under torchrun: as asked for in words, or one a GPU."""
-    for told in (*_options(argv), env.get(NPROC_VARIABLE, "")):
+    for told in _options(argv):
         if told.isascii() and told.isdigit() and int(told) > 0:
             return int(told)
     return max(1, gpus)
