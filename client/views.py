@@ -272,12 +272,17 @@ def task_lines(task: Json) -> list[str]:
         f"replicas:   {spec['replicas']} (at least {spec['min_replicas'] or spec['replicas']})",
         f"each needs: {asked or 'nothing in particular'}",
         f"attempt:    {task['generation']}, failed {task['failures']} times, "
-        f"restarts allowed {_restarts(spec)}",
+        f"restarts allowed {_restarts(spec)}" + _made_way(task),
         f"submitted:  {moment(task['submitted_at'])}",
         f"started:    {moment(task['started_at'])}",
         f"finished:   {moment(task['finished_at'])}",
         f"plan:       {task['plan'] or '-'}",
     ]
+    if task.get("not_before") and task["state"] == "pending":
+        lines.append(f"not before: {moment(task['not_before'])}")
+    if task.get("reserved"):
+        kept = "; ".join(" ".join((slot["node"], *slot["devices"])) for slot in task["reserved"])
+        lines.append(f"room kept:  {kept}")
     if task.get("progress"):
         lines.append(f"progress:   {progress_line(task)}")
     if task.get("idle"):
@@ -288,6 +293,12 @@ def task_lines(task: Json) -> list[str]:
     ]
 
 
+def _made_way(task: Json) -> str:
+    """How often others came first; empty for most."""
+    times = task.get("preemptions", 0)
+    return f", made way for others {times} times" if times else ""
+
+
 def _replica_text(allocation: Json) -> str:
     parts = [place(allocation), allocation["state"]]
     for name, label in (("pid", "pid"), ("endpoint", "at"), ("exit_code", "exit code")):
@@ -295,6 +306,10 @@ def _replica_text(allocation: Json) -> str:
             parts.append(f"{label} {allocation[name]}")
     if allocation["exit_signal"] is not None:
         parts.append(f"signal {allocation['exit_signal']}")
+    if allocation.get("stop_cause"):
+        parts.append(f"stopped: {allocation['stop_cause']}")
+    if allocation.get("checkpoint"):
+        parts.append(f"checkpoint {allocation['checkpoint']}")
     if allocation["reason"]:
         parts.append(allocation["reason"])
     return ", ".join(parts)

@@ -82,7 +82,10 @@ async def list_tasks(ctx: Ctx, found: Found, query: Annotated[TaskQuery, Query()
     now = ctx.clock.now()
     more = len(tasks) == query.limit
     return TaskPage(
-        items=[views.task_view(task, now, found.idle(task.id), ctx.progress) for task in tasks],
+        items=[
+            views.task_view(task, now, found.idle(task.id), ctx.progress, brief=True)
+            for task in tasks
+        ],
         next_cursor=encode_cursor(tasks[-1].id) if more else None,
     )
 
@@ -116,7 +119,7 @@ async def why_task(ctx: Ctx, task: Reference) -> Why:
     async with ctx.database.read() as session:
         row = await service.get(session, task)
         plan = await session.get(Plan, row.plan_id) if row.plan_id else None
-        return views.why(row, plan)
+        return views.why(row, plan, ctx.clock.now())
 
 
 @router.get("/{task}/logs")

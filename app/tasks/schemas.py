@@ -28,6 +28,14 @@ class ProgressView(BaseModel):
     """How long the last one took to write."""
 
 
+class ReservedSlot(BaseModel):
+    """Room of one replica."""
+
+    node: str
+    devices: list[str]
+    """UUIDs."""
+
+
 class AllocationView(BaseModel):
     """One replica of a task on one node."""
 
@@ -49,6 +57,12 @@ class AllocationView(BaseModel):
     pid: int | None
     exit_code: int | None
     exit_signal: int | None
+    stop_cause: str = ""
+    """Why it was stopped, as its agent says."""
+    checkpoint: str | None = None
+    """What became of the one that was asked for before the stop: ``saved``, ``unsaved``."""
+    error: str = ""
+    """Of a failure: the traceback, or the last lines of its output. Left out of lists."""
     reason: str
     assigned_at: datetime
     started_at: datetime | None
@@ -76,6 +90,14 @@ class TaskView(BaseModel):
     reason: str
     generation: int
     failures: int
+    preemptions: int = 0
+    """Attempts that were ended for the sake of others: preempted, moved or drained."""
+    stop_cause: str = ""
+    """Why the current attempt is, or was, stopped: ``preempted``, ``moved``, ..."""
+    reserved: list[ReservedSlot] = []
+    """Room that is kept for the task until whoever is there has left."""
+    not_before: datetime | None = None
+    """After a failure it isn't tried again before this."""
     submitted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -18,6 +18,7 @@ from app.tasks.schemas import (
     PlanRef,
     ProgressView,
     Reason,
+    ReservedSlot,
     TaskView,
     Why,
 )
@@ -37,10 +38,15 @@ def task_view(
     now: datetime,
     found: Finding | None = None,
     board: ProgressBoard | None = None,
+    *,
+    brief: bool = False,
 ) -> TaskView:
-    """``found``: what is known of its idleness; ``board``: of its progress."""
+    """``found``: what is known of its idleness; ``board``: of its progress. ``brief``: one of many,
+    without the long text of failures."""
     replicas = current(task)
     seen = [allocation_view(replica, progress(replica, now, board)) for replica in replicas]
+    if brief:
+        seen = [view.model_copy(update={"error": ""}) for view in seen]
     return TaskView(
         id=task.id,
         name=task.name,
@@ -51,6 +57,10 @@ def task_view(
         reason=task.reason,
         generation=task.generation,
         failures=task.failures,
+        preemptions=task.preemptions,
+        stop_cause=task.stop_cause,
+        reserved=[ReservedSlot(**slot) for slot in task.reserved or ()],
+        not_before=task.not_before,
         submitted_at=task.submitted_at,
         started_at=task.started_at,
         finished_at=task.finished_at,
@@ -138,6 +148,9 @@ def allocation_view(allocation: Allocation, progress: ProgressView | None = None
         pid=allocation.pid,
         exit_code=allocation.exit_code,
         exit_signal=allocation.exit_signal,
+        stop_cause=allocation.stop_cause,
+        checkpoint=allocation.checkpoint,
+        error=allocation.error,
         reason=_KEPT.format(node=allocation.node.name) if unseen else allocation.reason,
         assigned_at=allocation.assigned_at,
         started_at=allocation.started_at,
@@ -156,18 +169,20 @@ def _running_seconds(replicas: list[Allocation], now: datetime) -> float | None:
     return max((end - min(starts)).total_seconds(), 0.0)
 
 
-def why(task: Task, plan: Plan | None) -> Why:
+def why(task: Task, plan: Plan | None, now: datetime) -> Why:
     """Where a task is and why, in words and in codes."""
     waiting = task.waiting or {}
     reasons = [Reason(**_known(reason, Reason)) for reason in waiting.get("reasons", [])]
     fixes = [Fix(**_known(fix, Fix)) for fix in waiting.get("fixes", [])]
     replicas = [allocation_view(allocation) for allocation in current(task)]
     pending = task.state == TaskState.PENDING
+    is_early = pending and task.not_before is not None and task.not_before > now
+    words = _in_words(task, [] if pending else replicas, reasons, fixes, plan)
     return Why(
         task=task.id,
         name=task.name,
         state=task.state,
-        text=_in_words(task, [] if pending else replicas, reasons, fixes, plan),
+        text=_too_early(task) if is_early else words,
         reasons=reasons if pending else [],
         fixes=fixes if pending else [],
         allocations=[] if pending else replicas,
@@ -183,6 +198,11 @@ def _known(document: dict[str, Any], form: type[Reason] | type[Fix]) -> dict[str
     return {name: value for name, value in document.items() if name in form.model_fields}
 
 
+def _too_early(task: Task) -> str:
+    assert task.not_before is not None  # noqa: S101 - the caller looked
+    return f"{task.name} is tried again at {task.not_before:%H:%M:%S} UTC ({task.reason})."
+
+
 def _in_words(
     task: Task,
     replicas: list[AllocationView],
@@ -192,13 +212,16 @@ def _in_words(
 ) -> str:
     places = ", ".join(_place(replica) for replica in replicas)
     by_plan = f" (plan {plan.id}, {plan.status})" if plan is not None else ""
+    kept = ", ".join(dict.fromkeys(slot["node"] for slot in task.reserved or ()))
     match TaskState(task.state):
         case TaskState.PENDING if reasons:
             text = f"{task.name} waits: " + "; ".join(reason.text for reason in reasons) + "."
             if fixes:
                 first = [fix.text for fix in fixes[:FIXES_IN_WORDS]]
                 text += " It would start: " + "; or ".join(first) + "."
-            return text
+            if kept:
+                text += f" Room is kept for it on {kept}."
+            return text + (f" It {task.reason}." if task.reason else "")
         case TaskState.PENDING:
             again = f" ({task.reason})" if task.reason else ""
             return f"{task.name} waits for the next round of planning{again}."
@@ -207,7 +230,8 @@ def _in_words(
         case TaskState.RUNNING:
             return f"{task.name} runs on {places}{by_plan}."
         case TaskState.STOPPING:
-            return f"{task.name} is being stopped on {places}: {task.reason}."
+            then = f" Room is kept for it on {kept}." if kept else ""
+            return f"{task.name} is being stopped on {places}: {task.reason}.{then}"
         case TaskState.SUCCEEDED:
             return f"{task.name} succeeded; it ran on {places}{by_plan}."
         case TaskState.FAILED:
