@@ -231,5 +231,23 @@ def unmanaged(
     )
 
 
+_LEFT_MIB = 1_024.0
+"""What a driver keeps for itself on a device that nobody uses is less."""
+
+
+def unreleased(
+    *, processes: float | None, strangers: float | None, memory_mib: float | None
+) -> Verdict | None:
+    """Of a device on which a task that is over left something: whether that is gone. Processes of
+    tasks that share it may be there."""
+    if strangers is None or strangers > 0:
+        return None
+    if not processes and (memory_mib is None or memory_mib > _LEFT_MIB):
+        return None
+    return Verdict(
+        code=Code.UNRELEASED, faulty=False, reason="what was left on it is gone: it's free"
+    )
+
+
 def _minutes(streak: Streak) -> str:
     return f"{streak.seconds / 60:.0f} min"

@@ -27,6 +27,8 @@ class Watched:
     codes: frozenset[Code] = frozenset()
     released_ms: Mapping[Code, int]
     """When it was last released from each: what was before has been judged."""
+    unreleased_ms: int | None = None
+    """Since when something that a task left is on it."""
 
     @property
     def series(self) -> Key:
@@ -69,6 +71,7 @@ class DeviceWatch:
                 *await self._memory(watched, reading, now_ms),
                 self._throttled(watched, reading),
                 self._unmanaged(watched, reading),
+                self._unreleased(watched, reading),
                 rules.slow(slow_for, paces.get(key), self._limits),
             )
             verdicts += [
@@ -154,6 +157,18 @@ class DeviceWatch:
             processes=reading.get("foreign_process_count"),
             memory_mib=reading.get("foreign_memory_mib"),
             limits=self._limits,
+        )
+
+    def _unreleased(self, watched: Watched, reading: Reading) -> Verdict | None:
+        since_ms = watched.unreleased_ms
+        # A row may reach back into the time when the task was there: then nobody was a stranger.
+        patience_ms = self._limits.unmanaged_seconds * 1000
+        if since_ms is None or reading.taken_at_ms - since_ms < patience_ms:
+            return None
+        return rules.unreleased(
+            processes=reading.get("process_count"),
+            strangers=reading.get("foreign_process_count"),
+            memory_mib=reading.get("memory_used_mib"),
         )
 
     # What is counted: memory errors and repairs.

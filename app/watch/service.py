@@ -143,7 +143,8 @@ class Watcher:
             async for node_id, held in in_turns(runs.items()):
                 node = world.nodes[node_id]
                 text = self._silence(node, held, now_ms)
-                if text is not None and node.state == NodeState.READY:
+                counts = node.state == NodeState.READY and not node.in_maintenance
+                if text is not None and counts:
                     silent[node.name] = text
         now = self._ctx.clock.now()
         self._silent_since = {name: self._silent_since.get(name, now) for name in silent}

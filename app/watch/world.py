@@ -24,6 +24,7 @@ class HoldingNode:
     id: int
     name: str
     state: str
+    in_maintenance: bool = False
     real_devices: dict[str, int] = field(default_factory=dict)
     """UUID -> index; simulated ones have nothing to measure."""
 
@@ -56,11 +57,19 @@ _NODES, _TASKS = Node.metadata.tables["nodes"], Node.metadata.tables["tasks"]
 _DEVICES, _ALLOCATIONS = Node.metadata.tables["devices"], Node.metadata.tables["allocations"]
 
 
+_NODE_ROWS = select(_NODES.c.id, _NODES.c.name, _NODES.c.state, _NODES.c.maintenance_since)
+
+
 async def world_now(session: AsyncSession) -> World:
     """Read in parts, so that nobody waits for a whole fleet."""
     world = World()
-    async for row in _rows(session, select(_NODES.c.id, _NODES.c.name, _NODES.c.state)):
-        world.nodes[row.id] = HoldingNode(id=row.id, name=row.name, state=row.state)
+    async for row in _rows(session, _NODE_ROWS):
+        world.nodes[row.id] = HoldingNode(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            in_maintenance=row.maintenance_since is not None,
+        )
     await _read_held(session, world)
     await _read_devices(session, world)
     return world
@@ -122,13 +131,15 @@ async def _read_devices(session: AsyncSession, world: World) -> None:
     query = select(*(_DEVICES.c[name] for name in names))
     async for node_id, uuid, index, model, simulated in _rows(session, query):
         key, node = (node_id, uuid), world.nodes[node_id]
+        since = {one.code: milliseconds(one.since) for one in in_force.get(key, ())}
         if not simulated:
             node.real_devices[uuid] = index
         world.watched.append(
             Watched(
                 place=Place(node_id=node_id, node=node.name, uuid=uuid, index=index),
                 model=model,
-                codes=frozenset(Code(one.code) for one in in_force.get(key, ())),
+                codes=frozenset(map(Code, since)),
                 released_ms=released.get(key, {}),
+                unreleased_ms=since.get(Code.UNRELEASED),
             )
         )

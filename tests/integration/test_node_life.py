@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from app import signals
+from app.db.samples.looks import Looks
 from app.loops.drains import DrainLoop
 from app.loops.nodes import NodesLoop
+from app.watch.service import Watcher
 from tests.integration.test_main_path import desired, start_gang
-from tests.service import Agent, ManualClock, Service, exited, running, state
+from tests.service import Agent, ManualClock, Service, exited, rows, running, state
 
 KEEP = {"on_lease_lost": "keep"}
 
@@ -30,6 +32,7 @@ async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncI
         lease_seconds=100,
         lease_margin_seconds=10,
         unreachable_after_seconds=15,
+        watch_interval_seconds=3_600,
     ) as service:
         yield service
 
@@ -263,6 +266,33 @@ async def test_a_device_that_was_not_given_back_is_quarantined_until_the_node_bo
     assert "is over, but process 4711 holds it" in one["reason"]
     await agent.report(boot_id="boot-2", epoch="epoch-2")
     assert (await timed.user.get("/api/v1/quarantines")).json()["items"] == []
+
+
+async def test_a_device_takes_tasks_again_once_what_was_left_on_it_is_seen_to_be_gone(
+    timed: Service, clock: ManualClock
+) -> None:
+    agent = await timed.join("n1", gpus=1)
+    _, allocation = await runs(timed, agent)
+    [uuid] = allocation["devices"]
+    await agent.report(exited(allocation, 0) | {"held_devices": [uuid]})
+    telemetry = timed.app.state.telemetry
+    watcher = Watcher(
+        timed.context, telemetry.live, Looks(telemetry.store), timed.app.state.findings
+    )
+
+    async def codes_after(seconds: float, **values: float) -> list[str]:
+        clock.advance(seconds)
+        columns = {name: [value] for name, value in values.items()}
+        await agent.measure(devices=rows([timed.now_ms()], of=[uuid], **columns))
+        await watcher.look()
+        found = (await timed.user.get("/api/v1/quarantines")).json()["items"]
+        return [one["code"] for one in found]
+
+    gone = {"process_count": 0, "foreign_process_count": 0, "memory_used_mib": 500.0}
+    assert await codes_after(30, **gone) == ["unreleased"], "that row may be of before"
+    assert await codes_after(31, **gone | {"memory_used_mib": 5_000.0}) == ["unreleased"]
+    assert await codes_after(5, **gone | {"foreign_process_count": 1}) == ["unreleased"]
+    assert await codes_after(5, **gone) == []
 
 
 # Drains.
