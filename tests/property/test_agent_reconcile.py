@@ -12,7 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.events import (
     Acknowledged,
+    AwaitRelease,
     DesiredReceived,
+    DevicesReleased,
     Event,
     Exited,
     Forget,
@@ -33,7 +35,10 @@ from agent.events import (
 from agent.reconcile import State
 from protocol.desired import DesiredAllocation, DesiredSet, Gang, Launch, Phase
 from protocol.report import AllocationState, Exit
+from protocol.task import LeasePolicy
 
+POLICIES = st.sampled_from(list(LeasePolicy))
+DEVICES = st.sampled_from([(), ("GPU-0",)])
 IDS = st.sampled_from(["a", "b"])
 LEASE_SECONDS = 20.0
 
@@ -61,9 +66,12 @@ class AgentMachine(RuleBasedStateMachine):
         self.history: list[DesiredSet] = []
         self.leasing: list[Key] = []
         self.starting: list[Key] = []
+        self.releasing: list[Key] = []
         self.disk: dict[Key, Process] = {}
         self.starts: dict[Key, int] = {}
         self.settled: set[Key] = set()
+        self.unwanted: set[Key] = set()
+        """Attempts that some desired set has ordered to stop, or has left out."""
         self.exited: set[Key] = set()
         self._publish()
         self.deliver_newest()
@@ -87,6 +95,8 @@ class AgentMachine(RuleBasedStateMachine):
                 assert self.seconds < self.lease_until, "started without a lease"
                 running = [k for k, p in self.disk.items() if k.id == key.id and p.alive]
                 assert not running, f"{key} started beside {running}"
+                held = [k for k in self.releasing if k.id == key.id]
+                assert not held, f"{key} started while the devices of {held} aren't free"
                 newer = [k for k in self.starts if k.id == key.id and k.generation > key.generation]
                 assert not newer, f"{key} started after {newer}"
                 self.starts[key] = self.starts.get(key, 0) + 1
@@ -94,6 +104,8 @@ class AgentMachine(RuleBasedStateMachine):
                 self.starting.append(key)
             case Stop(key=key) | Kill(key=key):
                 self.disk[key].ordered_to_stop = True
+            case AwaitRelease(key=key):
+                self.releasing.append(key)
             case Forget(key=key):
                 process = self.disk.pop(key, None)
                 assert process is None or not process.alive, f"forgot {key} while it runs"
@@ -103,13 +115,23 @@ class AgentMachine(RuleBasedStateMachine):
 
     def _publish(self) -> None:
         self.revision += 1
+        stays = {(a.id, a.generation) for a in self.desired.values() if a.phase is not Phase.STOP}
+        ever = {
+            Key(id=i, generation=g) for i, n in self.generation.items() for g in range(1, n + 1)
+        }
+        self.unwanted |= {key for key in ever if (key.id, key.generation) not in stays}
         allocations = tuple(self.desired.values())
         self.history.append(DesiredSet(node="n", revision=self.revision, allocations=allocations))
 
     # The service.
 
-    @rule(id_=IDS, phase=st.sampled_from([Phase.PREPARE, Phase.RUN, Phase.RUN]))
-    def assign(self, id_: str, phase: Phase) -> None:
+    @rule(
+        id_=IDS,
+        phase=st.sampled_from([Phase.PREPARE, Phase.RUN, Phase.RUN]),
+        policy=POLICIES,
+        devices=DEVICES,
+    )
+    def assign(self, id_: str, phase: Phase, policy: LeasePolicy, devices: tuple[str, ...]) -> None:
         """A first attempt, or the next one."""
         generation = self.generation[id_] = self.generation.get(id_, 0) + 1
         self.desired[id_] = DesiredAllocation(
@@ -118,15 +140,16 @@ class AgentMachine(RuleBasedStateMachine):
             task_name="t",
             generation=generation,
             phase=phase,
-            launch=Launch(argv=("true",), grace_seconds=5.0),
+            devices=devices,
+            launch=Launch(argv=("true",), grace_seconds=5.0, on_lease_lost=policy),
             gang=Gang(rank=0, size=1, master_address="h"),
         )
         self._publish()
 
-    @rule(id_=IDS)
-    def assign_and_run(self, id_: str) -> None:
+    @rule(id_=IDS, policy=POLICIES, devices=DEVICES)
+    def assign_and_run(self, id_: str, policy: LeasePolicy, devices: tuple[str, ...]) -> None:
         """The common case in one step, so that what follows it is tried often."""
-        self.assign(id_, Phase.RUN)
+        self.assign(id_, Phase.RUN, policy, devices)
         self.report(settle=False)
         self.deliver_newest()
         self.node_works(steps=4)
@@ -201,6 +224,13 @@ class AgentMachine(RuleBasedStateMachine):
         self.exited.add(key)
         self.happen(Exited(at=self.at, key=key, exit=process.exit))
 
+    @precondition(lambda self: self.releasing)
+    @rule(held=st.booleans())
+    def devices_are_judged(self, held: bool) -> None:
+        key = self.releasing.pop(0)
+        devices = self.disk[key].allocation.devices if held else ()
+        self.happen(DevicesReleased(at=self.at, key=key, held=devices))
+
     @rule(seconds=st.sampled_from([1.0, 1.0, 6.0, 30.0]))
     def time_passes(self, seconds: float) -> None:
         self.seconds += seconds
@@ -212,6 +242,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.state = State()
         self.leasing.clear()
         self.starting.clear()
+        self.releasing.clear()
         found = tuple(_found(key, process) for key, process in sorted(self.disk.items(), key=_key))
         until = self.lease_until
         self.happen(Recovered(at=self.at, found=found, lease_until_seconds=until))
@@ -226,7 +257,15 @@ class AgentMachine(RuleBasedStateMachine):
     def nothing_runs_on_after_the_lease(self) -> None:
         self.happen(Ticked(at=self.at))
         if self.seconds >= self.lease_until:
-            assert all(p.ordered_to_stop for p in self.disk.values() if p.alive)
+            for process in self.disk.values():
+                fenced = process.allocation.launch.on_lease_lost is LeasePolicy.FENCE
+                assert not process.alive or not fenced or process.ordered_to_stop
+
+    @invariant()
+    def what_is_to_be_kept_is_stopped_by_the_service_alone(self) -> None:
+        for key, process in self.disk.items():
+            if process.allocation.launch.on_lease_lost is LeasePolicy.KEEP:
+                assert not process.ordered_to_stop or key in self.unwanted
 
     @invariant()
     def what_runs_is_known(self) -> None:
@@ -240,7 +279,8 @@ class AgentMachine(RuleBasedStateMachine):
             for r in self.state.reports()
             if r.state is AllocationState.EXITED
         }
-        assert self.exited - self.settled <= reported
+        assert self.exited - self.settled <= reported | set(self.releasing)
+        assert not reported & set(self.releasing)
 
     @invariant()
     def what_is_wanted_no_more_is_stopped(self) -> None:
