@@ -13,7 +13,7 @@ from sqlalchemy import select
 from app.auth import Credentials, digest
 from app.clock import Clock
 from app.db.engine import Database
-from app.db.tables import Node
+from app.db.tables import JoinToken, Node
 from app.errors import (
     Fault,
     ForbiddenError,
@@ -55,6 +55,14 @@ class NodePrincipal:
 
     id: int
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinPermit:
+    """A machine that may join."""
+
+    token_id: str | None = None
+    """The row of the token that is used up by it; None: the permanent one."""
 
 
 async def context(request: Request) -> Context:
@@ -109,18 +117,29 @@ async def _node(ctx: Context, token: str) -> NodePrincipal:
     )
 
 
-async def joiner_or_node(ctx: Ctx, bearer: Bearer) -> NodePrincipal | None:
-    """A machine that holds the join token (None), or a node that registers again."""
+async def joiner_or_node(ctx: Ctx, bearer: Bearer) -> NodePrincipal | JoinPermit:
+    """A machine that holds a join token, or a node that registers again."""
     if bearer is None or not bearer.credentials:
-        raise UnauthorizedError("registering needs the join token, or the node's own token")
+        raise UnauthorizedError("registering needs a join token, or the node's own token")
     if ctx.credentials.is_joiner(bearer.credentials):
-        return None
+        if not ctx.settings.reusable_join_token:
+            raise UnauthorizedError(
+                "the permanent join token is switched off here: ask for one with stowplan "
+                "join-token create"
+            )
+        return JoinPermit()
     node = await _node_of(ctx, bearer.credentials)
     if node is None:
+        async with ctx.database.read() as session:
+            wanted = select(JoinToken.id).where(JoinToken.digest == digest(bearer.credentials))
+            token_id = await session.scalar(wanted)
+        if token_id is not None:
+            return JoinPermit(token_id=token_id)
         if ctx.credentials.is_user(bearer.credentials):
             raise ForbiddenError("a node joins with the join token, not the user token")
         raise UnauthorizedError(
-            "neither the join token nor a node's token: see the file join.token"
+            "neither a join token nor a node's token: see the file join.token, or ask for one with "
+            "stowplan join-token create"
         )
     return node
 
@@ -155,7 +174,7 @@ async def _node_of(ctx: Context, token: str) -> NodePrincipal | None:
 
 User = Depends(require_user)
 Agent = Annotated[NodePrincipal, Depends(require_node)]
-Joiner = Annotated[NodePrincipal | None, Depends(joiner_or_node)]
+Joiner = Annotated[NodePrincipal | JoinPermit, Depends(joiner_or_node)]
 
 
 Reference = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]

@@ -38,6 +38,7 @@ from app.loops.watch import WatchLoop
 from app.metrics import agents as samples
 from app.metrics import routes as metrics
 from app.metrics.telemetry import Telemetry
+from app.nodes import join_routes
 from app.nodes import routes as nodes
 from app.planning import routes as planning
 from app.planning.child import SolverPool
@@ -98,6 +99,7 @@ def create_app(
         leases.router,
         nodes.router,
         node_routes.router,
+        join_routes.router,
         tasks.router,
         planning.router,
         metrics.router,

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from app.nodes.schemas import DrainForm, MaintenanceForm, NodePatch
+from app.nodes.schemas import DrainForm, JoinTokenForm, MaintenanceForm, NodePatch
 from app.planning.documents import schema
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
@@ -20,6 +20,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     NodePatch,
     DrainForm,
     MaintenanceForm,
+    JoinTokenForm,
     QuarantineForm,
     Registration,
     Report,

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     user_token: SecretStr | None = None
     join_token: SecretStr | None = None
     """None: made at the first start and kept in ``home`` (user.token, join.token), mode 0600."""
+    reusable_join_token: bool = True
+    """Whether ``join_token`` lets machines join, any number of times. Without it only tokens of
+    ``stowplan join-token create`` do."""
     log_level: str = "info"
 
     lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0

@@ -59,10 +59,12 @@ async def remove_node(ctx: Ctx, name: Reference) -> None:
 async def register(
     ctx: Ctx, principal: Joiner, form: Annotated[Registration, Depends(body(Registration))]
 ) -> Registered:
-    """A node joins with the join token, or comes back with its own."""
+    """A node joins with a join token, or comes back with its own."""
     async with ctx.database.write() as session:
         node, token = await service.register(ctx, session, form, principal)
     ctx.quiet.forget(node.id)
+    if token is not None:
+        ctx.principals.clear()
     ctx.signals.notify(signals.PLANNING, signals.EVENTS)
     return Registered(
         version=VERSION,

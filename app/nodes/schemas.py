@@ -116,3 +116,30 @@ class MaintenanceForm(Form):
 
     deadline_seconds: _Seconds = DRAIN_SECONDS
     reason: Annotated[_Reason, Field(min_length=1)]
+
+
+class JoinTokenForm(Form):
+    """How often, and for how long, machines may join with it."""
+
+    uses: Annotated[int, Field(ge=1, le=10_000)] = 1
+    hours: Annotated[float, Field(gt=0, le=8_760, allow_inf_nan=False)] = 24.0
+
+
+class JoinTokenView(BaseModel):
+    id: str
+    uses_left: int
+    usable: bool
+    created_at: datetime
+    expires_at: datetime
+    last_node: str | None
+    """That has joined with it."""
+
+
+class NewJoinToken(JoinTokenView):
+    token: str
+    """Told once: it's kept as a digest."""
+
+
+class JoinTokenPage(BaseModel):
+    items: list[JoinTokenView]
+    next_cursor: str | None

@@ -12,9 +12,10 @@ from sqlalchemy.orm import selectinload
 from app.allocations.service import live_on
 from app.auth import digest, new_token
 from app.db.tables import Allocation, Device, Node, Quarantine, Task
-from app.deps import Context, NodePrincipal
+from app.deps import Context, JoinPermit, NodePrincipal
 from app.errors import ConflictError, ForbiddenError, NotFoundError, UnsupportedVersionError
 from app.events.service import EventKind, record
+from app.nodes import join_tokens
 from app.nodes.schemas import Allocated, DeviceUse, DeviceView, NodeTask, NodeView
 from app.nodes.states import NodeState
 from app.quarantine import service as quarantines
@@ -43,18 +44,27 @@ def require_own(principal: NodePrincipal, report: Report | SampleReport) -> None
 
 
 async def register(
-    ctx: Context, session: AsyncSession, form: Registration, principal: NodePrincipal | None
+    ctx: Context,
+    session: AsyncSession,
+    form: Registration,
+    principal: NodePrincipal | JoinPermit,
 ) -> tuple[Node, str | None]:
     """A node joins (gets its token) or comes back (keeps it)."""
     require_version(form.version)
-    if principal is not None and principal.name != form.node:
+    if isinstance(principal, NodePrincipal) and principal.name != form.node:
         raise ForbiddenError(
             f"this is the token of node {principal.name!r}: it can't register {form.node!r}"
         )
     node = await session.scalar(
         select(Node).where(Node.name == form.node).options(selectinload(Node.devices))
     )
-    if principal is None:
+    if isinstance(principal, JoinPermit):
+        if node is not None and await _joins_again(session, node, form, principal):
+            token = new_token("node")
+            node.token_digest = digest(token)
+            return node, token
+        if principal.token_id is not None:
+            await join_tokens.consume(ctx, session, principal.token_id, form.node)
         if node is not None:
             raise ConflictError(
                 f"a node named {form.node!r} has joined before and has its own token. If its state "
@@ -68,6 +78,19 @@ async def register(
     apply_inventory(node, form.inventory)
     node.last_seen_at = ctx.clock.now()
     return node, None
+
+
+async def _joins_again(
+    session: AsyncSession, node: Node, form: Registration, permit: JoinPermit
+) -> bool:
+    """Whether the answer to its joining was lost: the same machine, by the same token, and it has
+    never spoken since. It would otherwise have used up its token for nothing."""
+    return (
+        permit.token_id is not None
+        and node.epoch is None
+        and node.boot_id == form.inventory.host.boot_id
+        and await join_tokens.was_used_for(session, permit.token_id, node.name)
+    )
 
 
 def _join(ctx: Context, session: AsyncSession, form: Registration) -> tuple[Node, str]:
