@@ -1,9 +1,9 @@
 """Tasks over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends, Header, Query, Response, status
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from app import signals
 from app.db.tables import Plan
@@ -20,6 +20,7 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], dependencies=[User])
 agent_router = APIRouter(prefix="/agent/v1", tags=["agents"])
 
 _OFFSET_MAX = 2**53
+RANKS_MAX = 1_000_000
 WAIT_SECONDS_MAX = 8.0
 """Below the ten seconds after which many clients and proxies give up on a silent answer."""
 
@@ -33,11 +34,22 @@ class TaskQuery(Paging):
 class LogQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    replica: Annotated[int, Query(ge=0, lt=REPLICAS_MAX)] = 0
+    replica: Annotated[int | None, Query(ge=0, lt=REPLICAS_MAX)] = None
+    """Default: that of the rank, or the first."""
+    rank: Annotated[int | None, Query(ge=0, lt=RANKS_MAX)] = None
+    """Only its lines, by its number in the whole gang."""
     generation: Annotated[int | None, Query(ge=1, lt=2**31)] = None
     offset: Annotated[int, Query(ge=-_OFFSET_MAX, le=_OFFSET_MAX)] = 0
     limit: Annotated[int, Query(ge=16, le=1 << 20)] = 1 << 16
+    tail_bytes: Annotated[int | None, Query(ge=16, le=1 << 20)] = None
+    """In place of offset and limit: the newest bytes."""
     wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.tail_bytes is not None and self.offset:
+            raise ValueError("give offset or tail_bytes, not both: each says where to begin")
+        return self
 
 
 @router.post(
@@ -124,7 +136,10 @@ async def why_task(ctx: Ctx, task: Reference) -> Why:
 
 @router.get("/{task}/logs")
 async def read_logs(ctx: Ctx, task: Reference, query: Annotated[LogQuery, Query()]) -> LogPage:
-    """A replica's output. With ``wait``, held until there is more than ``offset``, or the end."""
+    """A replica's or a rank's output. With ``wait``, held until there is more than ``offset``, or
+    the end. A page of a rank may be without text and still lead on."""
+    tail_bytes = query.tail_bytes
+    offset = query.offset if tail_bytes is None else -tail_bytes
     deadline = ctx.clock.monotonic() + query.wait
     topic = signals.TASKS
     while True:
@@ -134,12 +149,14 @@ async def read_logs(ctx: Ctx, task: Reference, query: Annotated[LogQuery, Query(
                 session,
                 await service.get(session, task),
                 replica=query.replica,
+                rank=query.rank,
                 generation=query.generation,
-                offset=query.offset,
-                limit=query.limit,
+                offset=offset,
+                limit=max(query.limit, tail_bytes or 0),
             )
         remaining = deadline - ctx.clock.monotonic()
-        if page.text or page.complete or remaining <= 0 or ctx.signals.closed:
+        more = page.next_offset > page.offset
+        if more or page.complete or remaining <= 0 or ctx.signals.closed:
             return page
         place = signals.TASKS if page.allocation is None else signals.log_topic(page.allocation)
         if place == topic:

@@ -164,17 +164,30 @@ class Why(BaseModel):
     plan: PlanRef | None
 
 
+class SkippedBytes(BaseModel):
+    """Output that its node never sent: it came faster than it could be kept."""
+
+    offset: int
+    bytes: int
+
+
 class LogPage(BaseModel):
-    """Bytes ``offset .. next_offset`` of a replica's output, read as UTF-8."""
+    """Bytes ``offset .. next_offset`` of a replica's output, read as UTF-8; with ``rank`` only the
+    lines of that rank in it, without its mark."""
 
     task: str
     replica: int
+    rank: int | None = None
     generation: int
     allocation: str | None
     start: int
     """The oldest byte kept: older output has been dropped."""
     offset: int
     next_offset: int
+    end: int
+    """Behind the newest byte that has come so far."""
     complete: bool
     """True when this is the end and nothing will follow."""
+    skipped: list[SkippedBytes] = []
+    """The text says so at those places."""
     text: str
