@@ -230,6 +230,8 @@ class Training:
         try:
             size = _sync(part)
         except FileNotFoundError:
+            with _locked(self.directory):
+                self._refuse_if_stale()  # then it was taken away
             raise FileNotFoundError(
                 errno.ENOENT, "nothing was written where the checkpoint belongs", str(part)
             ) from None
@@ -237,13 +239,14 @@ class Training:
         target = self.directory / name
         with _locked(self.directory):
             self._refuse_if_stale()
+            former = self._part(step, "old")
             if target.is_dir():  # the same step again: a directory can't be renamed over
-                former = self._part(step, "old")
                 _remove(former)
                 target.rename(former)
             part.replace(target)
             _write(self.directory / "latest", f"{name}\n")
             _sync_directory(self.directory)
+            _remove(former)
             for old in _in_order(self.directory)[self._keep :]:
                 _remove(self.directory / old)
 
@@ -404,6 +407,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _lock(lock: int, directory: Path) -> None:
     deadline = time.monotonic() + LOCK_SECONDS
+    pause = 0.0005
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -412,7 +416,8 @@ def _lock(lock: int, directory: Path) -> None:
                 raise TimeoutError(
                     f"{directory}/.lock has been held for {LOCK_SECONDS:g} s by another process"
                 ) from None
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
         except OSError as error:
             raise OSError(
                 error.errno,
