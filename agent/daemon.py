@@ -17,7 +17,6 @@ from agent.events import (
     Acknowledged,
     AwaitRelease,
     DesiredReceived,
-    DevicesReleased,
     Event,
     Forget,
     Instruction,
@@ -39,8 +38,10 @@ from agent.logs import LogShipper
 from agent.measuring import Measuring, RunningTask
 from agent.processes import boot_id
 from agent.reconcile import State
+from agent.releasing import Releases
 from agent.runtime import Runtime
 from agent.shipping import SampleShipper
+from agent.sights import Sight
 from agent.spool import Spool
 from protocol import VERSION
 from protocol.report import AllocationReport, AllocationState, Report, ReportAck
@@ -72,6 +73,7 @@ class Daemon:
         log_shipper: LogShipper,
         log_disk: LogDisk,
         events: EventLog,
+        make_releases: Callable[[Callable[[Event], None]], Releases],
         make_runtime: Callable[[Callable[[Event], None]], Runtime],
         now: Callable[[], Moment],
         epoch: str,
@@ -87,6 +89,7 @@ class Daemon:
         self._stop_tasks_on_exit = stop_tasks_on_exit
         self._state = State()
         self._runtime = make_runtime(self._handle)
+        self._releases = make_releases(self._handle)
         self._checks = Checks(emit=self._handle, now=now)
         self._shipper = log_shipper
         self._log_disk = log_disk
@@ -117,7 +120,9 @@ class Daemon:
                 for loop in (
                     self._report_loop(),
                     self._desired_loop(),
-                    self._measuring.run(running=self._running_tasks, tell=self._report_due.set),
+                    self._measuring.run(
+                        running=self._running_tasks, tell=self._report_due.set, seen=self._judge
+                    ),
                     self._sample_loop(),
                     self._log_loop(),
                     self._log_disk.run(self._shipper.followed),
@@ -134,6 +139,7 @@ class Daemon:
             await self._say_farewell()
         finally:
             self._runtime.close()
+            self._releases.close()
             await self._checks.close()
             await asyncio.to_thread(self._measuring.close)
             await self._client.close()
@@ -192,12 +198,15 @@ class Daemon:
                 _say("killing", instruction.key, reason=instruction.reason)
                 self._runtime.kill(instruction.key, instruction.cause, instruction.reason)
             case AwaitRelease():
-                self._handle(DevicesReleased(at=self._now(), key=instruction.key))
+                self._releases.await_release(instruction.key, instruction.devices)
             case Forget():
                 self._forgetting.add(instruction.key)
                 self._forget_what_is_shipped()
             case ReportNow():
                 self._report_due.set()
+
+    def _judge(self, sight: Sight) -> None:
+        self._releases.seen(sight)
 
     def _running_tasks(self) -> list[RunningTask]:
         return [

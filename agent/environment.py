@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.shares import Offer, device_environment
 from protocol.desired import DesiredAllocation, Launch
+from protocol.ranks import LINE_PREFIX_TEMPLATE, local_ranks
 from protocol.task import AskBy
 
 
@@ -54,31 +56,24 @@ def task_environment(
     master_port: int,
     artifacts: Path,
     control: Path,
+    ranks: Path,
+    offer: Offer | None = None,
 ) -> dict[str, str]:
-    """All variables of one replica."""
+    """All variables of one replica. ``offer`` is what the node can do about its devices."""
     return {
         "PATH": base.path,
         **base.variables,
         "OMP_NUM_THREADS": str(max(1, allocation.cpu_milli // 1000)),
         "PYTHONUNBUFFERED": "1",  # a log that is followed, also of a program that is killed
+        **_logs(allocation, ranks),
         **allocation.launch.env,
-        **_devices(allocation),
+        **device_environment(allocation, offer or Offer()),
         **_identity(base, allocation, artifacts),
         **_checkpoints(allocation.launch, control),
         **_rendezvous(allocation, master_port),
         "PORT": str(port),
         "STOWPLAN_PORT": str(port),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_shutdown_seconds(allocation.launch)),
-    }
-
-
-def _devices(allocation: DesiredAllocation) -> dict[str, str]:
-    real = [uuid for uuid in allocation.devices if not uuid.startswith("SIM-")]
-    return {
-        # Empty, not absent, for a task without a GPU: absent would show it all of them.
-        "CUDA_VISIBLE_DEVICES": ",".join(real),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "STOWPLAN_DEVICES": ",".join(allocation.devices),
     }
 
 
@@ -91,6 +86,15 @@ def _identity(base: Base, allocation: DesiredAllocation, artifacts: Path) -> dic
         "STOWPLAN_GENERATION": str(allocation.generation),
         "STOWPLAN_ARTIFACTS": str(artifacts),
     }
+
+
+def _logs(allocation: DesiredAllocation, ranks: Path) -> dict[str, str]:
+    """torchrun leaves the errors of its ranks where the agent finds them, and says of each line
+    whose it is: ``[rank3]: ``. A program of one rank writes its output by itself.
+    """
+    several = local_ranks(allocation.launch.argv, len(allocation.devices)) > 1
+    told = {"PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": LINE_PREFIX_TEMPLATE}
+    return {"PET_LOG_DIR": str(ranks), **(told if several else {})}
 
 
 def _checkpoints(launch: Launch, control: Path) -> dict[str, str]:

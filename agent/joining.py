@@ -1,5 +1,6 @@
 """How a node joins a cluster, and joins anew when it was removed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +21,8 @@ class Membership:
     node: str
     address: str
     labels: dict[str, str]
+    device_labels: Callable[[Inventory], dict[str, str]]
+    """Those that depend on what devices there are."""
     domains: dict[str, str]
     join_token: str | None
 
@@ -37,7 +40,7 @@ async def join(
         version=VERSION,
         node=membership.node,
         address=membership.address,
-        labels=membership.labels,
+        labels={**membership.labels, **membership.device_labels(inventory)},
         domains=membership.domains,
         inventory=inventory,
     )

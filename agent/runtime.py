@@ -13,6 +13,7 @@ import structlog
 
 from agent import endings, shim
 from agent.confinement import Confining, NotAllowedError
+from agent.devices import NodeDevices
 from agent.environment import Base, task_environment
 from agent.events import Event, Exited, Found, Key, Moment, PortLeased, Start, Started
 from agent.ports import NoPortError, PortLeases
@@ -54,6 +55,7 @@ class Runtime:
         ports: PortLeases,
         base: Base,
         confining: Confining,
+        devices: NodeDevices,
         emit: Callable[[Event], None],
         now: Callable[[], Moment],
     ) -> None:
@@ -61,6 +63,7 @@ class Runtime:
         self._ports = ports
         self._base = base
         self._confining = confining
+        self._devices = devices
         self._emit = emit
         self._now = now
         self._watched: dict[Key, _Watched] = {}
@@ -149,6 +152,11 @@ class Runtime:
                 master_port=order.master_port,
                 artifacts=artifacts,
                 control=self._spool.control(key),
+                ranks=self._spool.ranks(key),
+                offer=self._devices.offer(
+                    order.allocation,
+                    {"PATH": self._base.path, **self._base.variables, **launch.env},
+                ),
             )
             intent = Intent(
                 allocation=order.allocation,
@@ -157,6 +165,7 @@ class Runtime:
                 env={**environment, MARK: str(self._spool.directory(key))},
                 working_dir=launch.working_dir or str(self._spool.work(key)),
                 confinement=confinement.form(),
+                baseline_memory_mib=self._devices.memory_used_mib(order.allocation.devices),
             )
             self._spool.keep_intent(key, intent)
             self._ports.hand_over(order.port)

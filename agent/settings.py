@@ -38,15 +38,14 @@ def _known_form(text: str | None) -> str | None:
 # No way up: /a/b, of what systemd and container engines name groups with.
 _GROUP = r"^(/[A-Za-z0-9_@:\\-][A-Za-z0-9_.@:\\-]*)+$"
 # The agent's own come on top, and a registration holds 64.
-_LABELS_MAX = 64 - len(Enforced)
+_LABELS_MAX = 64 - len(Enforced) - 1
 
 
 def _given_labels(labels: dict[str, str]) -> dict[str, str]:
     own = sorted(label for label in labels if label.startswith(ENFORCE_LABEL))
     if own:
         raise ValueError(
-            f"labels that begin with {ENFORCE_LABEL!r} are the agent's own word:"
-            f" {', '.join(own)}"
+            f"labels that begin with {ENFORCE_LABEL!r} are the agent's own word: {', '.join(own)}"
         )
     if len(labels) > _LABELS_MAX:
         raise ValueError(f"{len(labels)} labels: a node has {_LABELS_MAX} at most")
@@ -94,6 +93,14 @@ class AgentSettings(BaseSettings):
     artifacts_dir: Path | None = None
     """Where tasks keep what they make; None: in the state directory. May be a shared file
     system."""
+    release_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How long an ended task's devices may take to be free; then they are given up."""
+    allocator_fraction: bool = True
+    """Ask torch's allocator to keep a task to its share of a device, where its torch can."""
+    mps_pipe_directory: Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)] = (
+        "/tmp/nvidia-mps"  # noqa: S108  where NVIDIA's daemon is by default
+    )
+    """Of an MPS control daemon, or of one for each device with ``{uuid}`` in the path."""
     cgroup_parent: Annotated[str, Field(pattern=_GROUP)] | None = None
     """The control group in which those of the tasks are made; None: the agent's own."""
 

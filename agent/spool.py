@@ -152,6 +152,7 @@ class Spool:
     def keep_intent(self, key: Key, intent: Intent) -> None:
         directory = self._make(key)
         self.control(key).mkdir(exist_ok=True, mode=0o700)
+        self._own(self.ranks(key), mode=0o700)
         write_whole(
             directory / "intent.json",
             json.dumps(

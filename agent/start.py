@@ -19,6 +19,7 @@ from agent.client import RefusedError, ServiceClient
 from agent.clock import Clock
 from agent.confinement import Confining, topology_of
 from agent.daemon import Daemon, watch_signals
+from agent.devices import NodeDevices
 from agent.environment import make_base
 from agent.event_log import EventLog
 from agent.joining import Membership
@@ -27,6 +28,7 @@ from agent.logs import LogShipper
 from agent.measuring import Measuring
 from agent.outputs import Outputs
 from agent.ports import PortLeases
+from agent.releasing import Releases
 from agent.runtime import Runtime
 from agent.sample_spool import SampleSpool
 from agent.settings import AgentSettings
@@ -136,11 +138,17 @@ def make_daemon(settings: AgentSettings, spool: Spool, account: Account | None =
         events=events,
     )
     confining = make_confining(settings, spool, account, numa=measuring.device_numa)
+    devices = NodeDevices(
+        sight=lambda: measuring.sight,
+        mps_pipe_directory=settings.mps_pipe_directory,
+        allocator_fraction=settings.allocator_fraction,
+    )
     return Daemon(
         membership=Membership(
             node=settings.name,
             address=settings.address or local_address(settings.server),
             labels={**settings.labels, **confining.labels()},
+            device_labels=devices.labels,
             domains=settings.domains,
             join_token=join_token,
         ),
@@ -155,11 +163,20 @@ def make_daemon(settings: AgentSettings, spool: Spool, account: Account | None =
         ),
         log_disk=LogDisk(spool=spool, outputs=outputs, most_bytes=settings.log_disk_mib << 20),
         events=events,
+        make_releases=lambda emit: Releases(
+            spool=spool,
+            look_anew=measuring.look_anew,
+            emit=emit,
+            now=clock.now,
+            has_devices=settings.nvml and settings.simulated_devices is None,
+            give_up_seconds=settings.release_seconds,
+        ),
         make_runtime=lambda emit: Runtime(
             spool=spool,
             ports=PortLeases(),
             base=base,
             confining=confining,
+            devices=devices,
             emit=emit,
             now=clock.now,
         ),

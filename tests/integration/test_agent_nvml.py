@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,13 +10,12 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.report import AllocationState
 from protocol.samples import SampleBatch
 from telemetry.samples import DeviceEventKind
-from tests.agent_node import Node, leave
+from tests.agent_node import leave
 from tests.agent_service import AgentService, serving
 from tests.full_disk import no_file_beyond
-from tests.nvml.build import DRIVER, GPU_0, GPU_1, build, write_script
+from tests.gpu_node import BOX, GpuNode
+from tests.nvml.build import DRIVER, GPU_0, GPU_1, build
 from tests.waiting import DEADLINE_SECONDS
-
-BOX = (*DRIVER, GPU_0, GPU_1)
 
 
 @pytest.fixture
@@ -32,21 +30,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build(tmp_path_factory.mktemp("nvml"))
     except FileNotFoundError as error:
         pytest.skip(str(error))
-
-
-class GpuNode(Node):
-    """A node with GPUs: the test says which, and what they do."""
-
-    def __init__(self, service: AgentService, folder: Path, library: Path) -> None:
-        super().__init__(service, folder)
-        self.world = folder / "world"
-        self.library = library
-
-    def play(self, *lines: str) -> None:
-        write_script(self.world, *lines)
-
-    def start(self, **settings: object) -> Any:
-        return super().start(nvml=True, nvml_library=str(self.library), **settings)
 
 
 @pytest.fixture
@@ -115,6 +98,7 @@ def test_a_task_has_what_its_processes_use_and_what_nobody_here_started_is_forei
         "a pid that nobody can see makes its device unknown",
     )
     assert of_task(newest(service), "gpu_process_count") is None
+    node.play(*BOX)
     service.desire()
     service.wait_for_exit("a")
     assert leave(agent) == 0, node.log.read_text()

@@ -40,6 +40,7 @@ def environment(
         master_port=20_007,
         artifacts=Path("/artifacts"),
         control=Path("/control"),
+        ranks=Path("/ranks"),
     )
 
 
