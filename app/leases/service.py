@@ -189,6 +189,8 @@ def _apply(row: Allocation, report: wire.AllocationReport) -> bool:
         row.stop_cause = report.exit.cause or ""
         row.checkpoint = report.exit.checkpoint
         row.error = report.exit.error
+        failed_at_ms = report.exit.failed_at_ms
+        row.failed_at = None if failed_at_ms is None else moment(failed_at_ms)
         row.reason = report.exit.reason or _exit_in_words(report.exit)
     return before != (row.state, row.port, row.pid, row.ready, row.note)
 

@@ -105,6 +105,9 @@ class TaskView(BaseModel):
     """From the first start of the current attempt to its end, or to now."""
     allocations: list[AllocationView]
     """Of the current attempt; empty while the task waits for its first."""
+    error: str = ""
+    """Of a failed attempt: what its first failure has left, as its allocation has it. Left out of
+    lists."""
     progress: ProgressView | None = None
     """The step of the first rank that tells one, and the gang's newest checkpoint."""
     idle: IdleView | None = None

@@ -313,10 +313,10 @@ _FAILURES_FIRST = (AllocationState.LOST, AllocationState.FAILED, AllocationState
 _LOSSES_FIRST = (AllocationState.LOST, AllocationState.STOPPED, AllocationState.FAILED)
 
 
-def _first_failure(
+def first_failed(
     replicas: Sequence[Allocation], order: Sequence[AllocationState] = _FAILURES_FIRST
-) -> str:
-    """The root cause: what ended first, and not by our order, brought the others down."""
+) -> Allocation | None:
+    """The root cause: what failed first, and not by our order, brought the others down."""
     ended = [
         a
         for a in replicas
@@ -325,13 +325,19 @@ def _first_failure(
     ended.sort(
         key=lambda a: (
             order.index(AllocationState(a.state)),
-            a.ended_at or a.assigned_at,
+            a.failed_at or a.ended_at or a.assigned_at,
             a.replica,
         )
     )
-    if not ended:
+    return ended[0] if ended else None
+
+
+def _first_failure(
+    replicas: Sequence[Allocation], order: Sequence[AllocationState] = _FAILURES_FIRST
+) -> str:
+    first = first_failed(replicas, order)
+    if first is None:
         return ""
-    first = ended[0]
     who = f"replica {first.replica}: " if len(replicas) > 1 else ""
     return f"{who}{first.reason or first.state}"
 

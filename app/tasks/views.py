@@ -22,7 +22,7 @@ from app.tasks.schemas import (
     TaskView,
     Why,
 )
-from app.tasks.service import current
+from app.tasks.service import current, first_failed
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
 
@@ -44,6 +44,7 @@ def task_view(
     """``found``: what is known of its idleness; ``board``: of its progress. ``brief``: one of many,
     without the long text of failures."""
     replicas = current(task)
+    failed = None if brief else first_failed(replicas)
     seen = [allocation_view(replica, progress(replica, now, board)) for replica in replicas]
     if brief:
         seen = [view.model_copy(update={"error": ""}) for view in seen]
@@ -66,6 +67,7 @@ def task_view(
         finished_at=task.finished_at,
         running_seconds=_running_seconds(replicas, now),
         allocations=seen,
+        error=failed.error if failed is not None else "",
         progress=_of_gang(sorted(seen, key=lambda view: view.rank)),
         idle=_idle(found),
         plan=task.plan_id,
