@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent import shim
+from agent.accounts import Account
 from agent.events import Key
 from agent.processes import kill_marked
 from agent.runtime import MARK
@@ -24,8 +25,8 @@ SHIM = Path(shim.__file__)
 class Bench:
     """A spool, and shims over it."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self.spool = Spool(state_dir)
+    def __init__(self, state_dir: Path, owner: Account | None) -> None:
+        self.spool = Spool(state_dir, owner=owner)
         self.children: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -122,9 +123,9 @@ class Bench:
 
 
 @contextmanager
-def shim_bench(tmp_path: Path) -> Iterator[Bench]:
+def shim_bench(tmp_path: Path, *, owner: Account | None = None) -> Iterator[Bench]:
     """A bench, left as it was found: nothing of it runs any more."""
-    bench = Bench(tmp_path / "state")
+    bench = Bench(tmp_path / "state", owner)
     yield bench
     left = bench.alive()
     while kill_marked(MARK, str(bench.directory)):

@@ -3,7 +3,7 @@
 What only the child imports costs the shim nothing: it is gone with exec.
 """
 
-# ruff: noqa: PTH100, PTH103, PTH110, PTH120, PTH123, PLC0415
+# ruff: noqa: PTH100, PTH103, PTH110, PTH118, PTH120, PTH123, PLC0415
 
 import errno
 import os
@@ -103,10 +103,7 @@ def _become(intent: Form, gate_reader: int, parent: int) -> None:
     os.dup2(output, 2)
     _forget_signals()
     _enter(intent["working_dir"])
-    # Never through a shell; in UTF-8, whatever the locale of the agent is.
-    argv = [os.fsencode(word) for word in intent["argv"]]
-    env = {os.fsencode(name): os.fsencode(value) for name, value in intent["env"].items()}
-    os.execvpe(argv[0], argv, env)  # noqa: S606
+    _execute(intent["argv"], intent["env"])
 
 
 def _die_with(parent: int) -> None:
@@ -192,6 +189,21 @@ class _refusal:  # noqa: N801  to be read as a word after `with`; contextlib is 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, OSError):
             raise _RefusedError(f"{self._what}: {error.strerror or error}") from error
+
+
+def _execute(argv: list[str], env: "dict[str, str]") -> None:
+    """Never through a shell. Nor by ``os.execvpe``: it imports, and the account may have no way to
+    where this Python is."""
+    error = FileNotFoundError(errno.ENOENT, "no such program")
+    folders = [""] if "/" in argv[0] else env.get("PATH", os.defpath).split(os.pathsep)
+    for folder in folders:
+        try:
+            os.execve(os.path.join(folder, argv[0]), argv, env)  # noqa: S606
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as fault:
+            error = fault  # one that may not be run is more to the point than those not there
+    raise error
 
 
 def _words(error: BaseException, intent: Form) -> str:
