@@ -24,6 +24,9 @@ LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
 _LOG_WAIT_SECONDS = 8.0
 _LOG_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 1 << 18
+_LOG_TAIL_BYTES_MAX = 8 << 20
+"""As much as the service keeps of an output."""
+_LOG_PAGE_BYTES_MAX = 1 << 20
 _PAGE = 500
 _ADVICE_PAGE = 100
 """Each of them is a look into the history of a task."""
@@ -134,40 +137,38 @@ class Client:
         self,
         task: str,
         *,
-        replica: int = 0,
+        replica: int | None = None,
+        rank: int | None = None,
         generation: int | None = None,
         offset: int = 0,
         tail_lines: int | None = None,
         follow: bool = True,
     ) -> Iterator[str]:
-        """A replica's output, piece by piece.
+        """A replica's output, or one rank's lines in it, piece by piece.
 
         Args:
+            replica: Default: the first, or that of the rank.
+            rank: A rank of the whole gang, also of those that torchrun starts in one replica.
             generation: Which attempt; default the newest. Following without it goes on with the
                 next attempt when the task is started again.
             offset: The first byte; a negative one counts from the end.
-            tail_lines: Begin with the last lines instead, as far as they lie in the last 256 KiB.
-            follow: Wait for more until the task has ended. Otherwise stop at what there is.
+            tail_lines: Begin with the last lines instead, as far as they lie in the last 8 MiB.
+            follow: Wait for more until the task has ended. Otherwise stop at what there is now.
         """
-        attempt = generation
+        of: Json = {"replica": replica, "rank": rank}
+        attempt, end = generation, None
         if tail_lines is not None:
-            page = self._log_page(
-                task,
-                replica=replica,
-                generation=attempt,
-                offset=-_LOG_TAIL_BYTES,
-                limit=_LOG_TAIL_BYTES,
-            )
-            lines = page["text"].splitlines(keepends=True)
-            yield "".join(lines[max(len(lines) - tail_lines, 0) :])
+            text, page = self._last_lines(task, tail_lines, generation=attempt, **of)
+            yield text
             attempt, offset = page["generation"] or None, page["next_offset"]
         while True:
             page = self._log_page(
                 task,
-                replica=replica,
                 generation=attempt,
                 offset=offset,
+                limit=_LOG_BYTES if rank is None else _LOG_TAIL_BYTES,
                 wait_seconds=_LOG_WAIT_SECONDS if follow else 0.0,
+                **of,
             )
             task = page["task"]
             if page["text"]:
@@ -178,8 +179,38 @@ class Client:
                 if not follow or generation is not None or not self._starts_again(task, attempt):
                     return
                 attempt, offset = (attempt or 0) + 1, 0
-            elif not follow and not page["text"]:
-                return
+            elif not follow:
+                end = page["end"] if end is None else end
+                if offset >= end or page["next_offset"] == page["offset"]:
+                    return
+
+    def _last_lines(
+        self,
+        task: str,
+        count: int,
+        *,
+        generation: int | None,
+        replica: int | None,
+        rank: int | None,
+    ) -> tuple[str, Json]:
+        """The last lines so far, and the page that ends with them. Of a rank they may be far apart,
+        so ever more is looked through.
+        """
+        span = _LOG_TAIL_BYTES
+        of: Json = {"generation": generation, "replica": replica, "rank": rank}
+        while True:
+            first = page = self._log_page(task, offset=-span, limit=_LOG_PAGE_BYTES_MAX, **of)
+            texts = [page["text"]]
+            while page["offset"] < page["next_offset"] < first["end"]:
+                page = self._log_page(
+                    task, offset=page["next_offset"], limit=_LOG_PAGE_BYTES_MAX, **of
+                )
+                texts.append(page["text"])
+            lines = "".join(texts).splitlines(keepends=True)
+            whole = first["offset"] <= first["start"] or span >= _LOG_TAIL_BYTES_MAX
+            if len(lines) > count or whole:
+                return "".join(lines[max(len(lines) - count, 0) :]), page
+            span = min(span * 4, _LOG_TAIL_BYTES_MAX)
 
     def _starts_again(self, task: str, attempt: int | None) -> bool:
         """After an attempt: True once there is another, False when the task has ended."""
@@ -189,7 +220,8 @@ class Client:
         self,
         task: str,
         *,
-        replica: int = 0,
+        replica: int | None = None,
+        rank: int | None = None,
         generation: int | None = None,
         offset: int = 0,
         limit: int = _LOG_BYTES,
@@ -200,6 +232,7 @@ class Client:
             f"/api/v1/tasks/{part_of_path(task)}/logs",
             params={
                 "replica": replica,
+                "rank": rank,
                 "generation": generation,
                 "offset": offset,
                 "limit": limit,
@@ -228,6 +261,39 @@ class Client:
         return self._transport.call(
             "PATCH", f"/api/v1/nodes/{part_of_path(name)}", body={"schedulable": schedulable}
         )
+
+    def drain(self, name: str, *, deadline_seconds: float, reason: str = "") -> Json:
+        """Have a node's tasks leave it, checkpoint first; what is there at the deadline is
+        killed.
+        """
+        return self._node_order(name, "drain", deadline_seconds=deadline_seconds, reason=reason)
+
+    def maintenance(self, name: str, *, deadline_seconds: float, reason: str) -> Json:
+        """Drain a node; its silence means nothing until it's uncordoned."""
+        form = {"deadline_seconds": deadline_seconds, "reason": reason}
+        return self._node_order(name, "maintenance", **form)
+
+    def declare_lost(self, name: str) -> Json:
+        """Say that a silent node is gone for good: its tasks may be placed elsewhere."""
+        return self._transport.call("POST", f"/api/v1/nodes/{part_of_path(name)}/declare-lost")
+
+    def _node_order(self, name: str, order: str, **form: Any) -> Json:
+        return self._transport.call(
+            "POST", f"/api/v1/nodes/{part_of_path(name)}/{order}", body=form
+        )
+
+    def create_join_token(self, *, uses: int = 1, hours: float = 24.0) -> Json:
+        """A token with which machines may join; its words are in this answer only."""
+        form = {"uses": uses, "hours": hours}
+        return self._transport.call("POST", "/api/v1/join-tokens", body=form)
+
+    def join_tokens(self) -> Iterator[Json]:
+        """Join tokens but the permanent one, newest first."""
+        return self._pages("/api/v1/join-tokens")
+
+    def revoke_join_token(self, token: str) -> None:
+        """Void a join token, by its id."""
+        self._transport.call("DELETE", f"/api/v1/join-tokens/{part_of_path(token)}")
 
     def remove_node(self, name: str) -> None:
         """Forget a node that is gone and holds no task."""

@@ -152,8 +152,48 @@ def _more_of_node(node: Json) -> tuple[str, ...]:
 
 
 def node_state(node: Json) -> str:
-    """``ready``, or ``ready,cordoned`` for a node that takes nothing new."""
-    return node["state"] if node["schedulable"] else f"{node['state']},cordoned"
+    """``ready``, or ``ready,cordoned`` for a node that takes nothing new, and why in one word where
+    that's a drain or maintenance.
+    """
+    if node["schedulable"]:
+        return node["state"]
+    if node.get("maintenance_since"):
+        return f"{node['state']},maintenance"
+    return f"{node['state']},{'draining' if node.get('drain_until') else 'cordoned'}"
+
+
+def away_text(node: Json) -> str:
+    """Why a node takes nothing new, since or until when, and what leaves it; empty when it takes
+    tasks.
+    """
+    if node["schedulable"]:
+        return ""
+    parts = [node["drain_reason"]] if node["drain_reason"] else []
+    if node["maintenance_since"]:
+        parts.append(f"in maintenance since {moment(node['maintenance_since'])}")
+    if node["drain_until"]:
+        left = node["leaving"]
+        counted = f"{left} task{'' if left == 1 else 's'}"
+        parts.append(f"{counted} to leave by {moment(node['drain_until'])}")
+    return "; ".join(parts)
+
+
+def join_token_table(tokens: Iterable[Json]) -> Table:
+    """What `join-token list` shows."""
+    return Table(
+        columns=("ID", "STATE", "USES LEFT", "MADE", "EXPIRES", "LAST NODE"),
+        rows=tuple(
+            (
+                token["id"],
+                "usable" if token["usable"] else "used up" if not token["uses_left"] else "expired",
+                str(token["uses_left"]),
+                moment(token["created_at"]),
+                moment(token["expires_at"]),
+                token["last_node"] or "-",
+            )
+            for token in tokens
+        ),
+    )
 
 
 def holders(device: Json) -> str:
@@ -287,10 +327,13 @@ def task_lines(task: Json) -> list[str]:
         lines.append(f"progress:   {progress_line(task)}")
     if task.get("idle"):
         lines.append(f"idle:       {task['idle']['text']}")
-    return lines + [
+    lines += [
         f"replica {allocation['replica']}:  {_replica_text(allocation)}"
         for allocation in task["allocations"]
     ]
+    if task.get("error"):
+        lines += ["its first failure:", *(f"  {line}" for line in task["error"].splitlines())]
+    return lines
 
 
 def _made_way(task: Json) -> str:

@@ -137,15 +137,29 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Until the task has ended.")
     ] = False,
-    replica: Annotated[int, typer.Option(min=0, help="Which replica.")] = 0,
+    replica: Annotated[
+        int | None, typer.Option(min=0, help="Which replica. Default: the first.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=0, help="Only this rank's lines, by its number in the gang.")
+    ] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Default: the newest.")] = None,
-    tail: Annotated[int | None, typer.Option(min=0, help="Begin with the last N lines.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Begin with the last N lines.")
+    ] = None,
     server: Server = None,
 ) -> None:
-    """Print what a replica has written to its standard output and error."""
+    """Print what a replica, or one rank of a task, has written to its standard output and error."""
     with connect(server) as stowplan:
         print_log(
-            stowplan.logs(task, replica=replica, generation=attempt, tail_lines=tail, follow=follow)
+            stowplan.logs(
+                task,
+                replica=replica,
+                rank=rank,
+                generation=attempt,
+                tail_lines=tail,
+                follow=follow,
+            )
         )
 
 
