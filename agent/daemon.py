@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from agent import progress
+from agent.attempt import Step
 from agent.checks import Checks
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.event_log import EventLog
@@ -36,6 +37,7 @@ from agent.joining import Membership, join
 from agent.log_disk import LogDisk
 from agent.logs import LogShipper
 from agent.measuring import Measuring, RunningTask
+from agent.memory_watch import MemoryWatch
 from agent.processes import boot_id
 from agent.reconcile import State
 from agent.releasing import Releases
@@ -90,6 +92,7 @@ class Daemon:
         self._state = State()
         self._runtime = make_runtime(self._handle)
         self._releases = make_releases(self._handle)
+        self._memory_watch = MemoryWatch(emit=self._handle)
         self._checks = Checks(emit=self._handle, now=now)
         self._shipper = log_shipper
         self._log_disk = log_disk
@@ -207,6 +210,10 @@ class Daemon:
 
     def _judge(self, sight: Sight) -> None:
         self._releases.seen(sight)
+        if not self._runtime.holds_memory:
+            attempts = self._state.attempts.items()
+            running = {k: a.allocation.memory_mib for k, a in attempts if a.step is Step.RUNNING}
+            self._memory_watch.seen(sight, running)
 
     def _running_tasks(self) -> list[RunningTask]:
         return [

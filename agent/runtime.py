@@ -203,6 +203,11 @@ class Runtime:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)
 
+    @property
+    def holds_memory(self) -> bool:
+        """Whether the kernel holds tasks to their memory here."""
+        return self._confining.holds_memory
+
     def shim_pid(self, key: Key) -> int | None:
         """The process above all others of an attempt, while it is alive."""
         watched = self._watched.get(key)

@@ -86,7 +86,10 @@ class Enforced(StrEnum):
 
 
 ENFORCE_LABEL = "enforce."
-"""Prefix of the labels by which a node says how it enforces what: ``enforce.memory: cgroup``."""
+"""Prefix of the labels by which a node says how it enforces what: ``enforce.memory: cgroup2``."""
+
+BY_FORCE = ("cgroup2", "cgroup1")
+"""The values of those labels that mean that the kernel does."""
 
 TERM_SECONDS = 5.0
 """Between SIGTERM and SIGKILL for a program that has had its grace to save its work already."""
@@ -180,9 +183,25 @@ class TaskSpec(Form):
             faults.append(
                 f"a service has one replica, not {self.replicas}: submit it once a replica"
             )
+        faults += [
+            f"enforce: {what} is demanded by force, and node_selector {label} excludes that"
+            for what in self.enforce
+            if (label := f"{ENFORCE_LABEL}{what}") in self.node_selector
+            and not set(self.node_selector[label]) & set(BY_FORCE)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def selector(self) -> dict[str, tuple[str, ...]]:
+        """The labels that its nodes must have: those it selects, and what it has enforced."""
+        demanded = {}
+        for what in self.enforce:
+            label = f"{ENFORCE_LABEL}{what}"
+            given = self.node_selector.get(label, BY_FORCE)
+            demanded[label] = tuple(value for value in given if value in BY_FORCE)
+        return {**self.node_selector, **demanded}
 
     @property
     def restarts_max(self) -> int | None:

@@ -224,7 +224,7 @@ class Snapshot:
             min_replicas=spec.min_replicas,
             request=_request(spec),
             gpu_models=spec.gpu_models,
-            node_selector=spec.node_selector,
+            node_selector=spec.selector,
             pack_within=spec.pack_within,
             spread_over=spec.spread_over,
             separate_from=self._separate_from(spec),
