@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx2
 
 from client.connection import resolve_server, resolve_token
+from client.joining import JoinTokens
 from client.measurements import Measurements
 from client.transport import Transport, part_of_path
 
@@ -282,18 +283,10 @@ class Client:
             "POST", f"/api/v1/nodes/{part_of_path(name)}/{order}", body=form
         )
 
-    def create_join_token(self, *, uses: int = 1, hours: float = 24.0) -> Json:
-        """A token with which machines may join; its words are in this answer only."""
-        form = {"uses": uses, "hours": hours}
-        return self._transport.call("POST", "/api/v1/join-tokens", body=form)
-
-    def join_tokens(self) -> Iterator[Json]:
-        """Join tokens but the permanent one, newest first."""
-        return self._pages("/api/v1/join-tokens")
-
-    def revoke_join_token(self, token: str) -> None:
-        """Void a join token, by its id."""
-        self._transport.call("DELETE", f"/api/v1/join-tokens/{part_of_path(token)}")
+    @property
+    def join_tokens(self) -> JoinTokens:
+        """Tokens with which machines join."""
+        return JoinTokens(self._transport)
 
     def remove_node(self, name: str) -> None:
         """Forget a node that is gone and holds no task."""

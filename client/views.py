@@ -122,8 +122,13 @@ def node_table(nodes: Iterable[Json], *, wide: bool) -> Table:
 def _node_rows(node: Json, *, wide: bool) -> list[tuple[str, ...]]:
     more = _more_of_node(node) if wide else ()
     if not node["devices"]:
-        note = node["device_message"] or ""
+        note = _and_away(node["device_message"] or "", node)
         return [(node["name"], node_state(node), "none", "-", "-", "-", *more, note)]
+    held = [
+        holders(device) if device["healthy"] else f"unhealthy: {device['fault'] or 'unknown'}"
+        for device in node["devices"]
+    ]
+    held[0] = _and_away(held[0], node)
     return [
         (
             node["name"],
@@ -133,10 +138,15 @@ def _node_rows(node: Json, *, wide: bool) -> list[tuple[str, ...]]:
             memory_text(device["memory_mib"]),
             percent_text(sum(use["gpu_milli"] for use in device["used_by"]) / 10),
             *more,
-            holders(device) if device["healthy"] else f"unhealthy: {device['fault'] or 'unknown'}",
+            note,
         )
-        for device in node["devices"]
+        for device, note in zip(node["devices"], held, strict=True)
     ]
+
+
+def _and_away(text: str, node: Json) -> str:
+    away = away_text(node)
+    return f"{text} [{away}]".strip() if away else text
 
 
 def _more_of_node(node: Json) -> tuple[str, ...]:
