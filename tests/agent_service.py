@@ -52,6 +52,9 @@ class AgentService:
         self.reports: list[Report] = []
         self.exits: dict[tuple[str, int], list[Exit]] = {}
         self.output: dict[tuple[str, int], bytes] = {}
+        """Without what was skipped."""
+        self.output_end: dict[tuple[str, int], int] = {}
+        self.skipped: dict[tuple[str, int], list[range]] = {}
         self.url = ""
         self.settles_events = True
         self.events: dict[tuple[str, int], DeviceEvent] = {}
@@ -173,11 +176,13 @@ class AgentService:
 
     def logs(self, form: LogChunk) -> LogAck:
         key = (form.allocation, form.generation)
-        known = self.output.get(key, b"")
-        if form.offset <= len(known):
-            known = known[: form.offset] + form.data
-            self.output[key] = max(known, self.output.get(key, b""), key=len)
-        return LogAck(next_offset=len(self.output.get(key, b"")))
+        end = self.output_end.get(key, 0)
+        if form.data and (form.offset == end or (form.skipped and form.offset > end)):
+            if form.offset > end:
+                self.skipped.setdefault(key, []).append(range(end, form.offset))
+            self.output[key] = self.output.get(key, b"") + form.data
+            end = self.output_end[key] = form.offset + len(form.data)
+        return LogAck(next_offset=end)
 
     def desired_set(self, revision: int, wait_seconds: float) -> DesiredSet | None:
         self.changed.wait_for(lambda: self.revision != revision, wait_seconds)

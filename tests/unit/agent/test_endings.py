@@ -28,6 +28,16 @@ def form(**changes: Any) -> dict[str, Any]:
         ({"signal": 15}, "", "killed by SIGTERM"),
         ({"signal": 9}, "", "killed by SIGKILL, by the kernel when memory ran out or by somebody"),
         ({"signal": 63}, "", "killed by signal 63"),
+        (
+            {"signal": 9, "oom": True},
+            "",
+            "killed by the kernel: it used more than its 512 MiB of memory (memory_mib)",
+        ),
+        (
+            {"code": 1},
+            "Traceback (most recent call last):\n  File 'a'\nValueError: no\nbye\n",
+            "exited with code 1: ValueError: no",
+        ),
         ({"code": 1, "stopped": True, "reason": "preempted"}, "x\n", "preempted"),
     ],
 )
@@ -36,7 +46,9 @@ def test_the_reason_is_in_words(
 ) -> None:
     log = tmp_path / "output.log"
     log.write_text(output)
-    assert endings.describe(form(**changes), log).reason == reason
+    assert (
+        endings.describe(form(**changes), log, tmp_path / "ranks", memory_mib=512).reason == reason
+    )
 
 
 def test_a_huge_last_line_is_cut(tmp_path: Path) -> None:
@@ -50,5 +62,7 @@ def test_without_output_there_is_no_last_line(tmp_path: Path) -> None:
 
 
 def test_a_lost_attempt_has_neither_code_nor_signal(tmp_path: Path) -> None:
-    how = endings.describe(endings.lost("rebooted", at_ms=5), tmp_path / "absent")
+    how = endings.describe(
+        endings.lost("rebooted", at_ms=5), tmp_path / "absent", tmp_path / "ranks"
+    )
     assert (how.lost, how.code, how.signal, how.reason) == (True, None, None, "rebooted")
