@@ -119,3 +119,30 @@ def _stat_fields(pid: int) -> list[bytes] | None:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
+
+
+def marked_below(variable: str, root: Path) -> list[int]:
+    """Processes that were started with a path below ``root`` in this environment variable."""
+    mark = f"{variable}={root}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                words = (entry / "environ").read_bytes().split(b"\0")
+                if any(word.startswith(mark) for word in words):
+                    found.append(int(entry.name))
+    return found
+
+
+def lock_holder(path: Path) -> int | None:
+    """Who has locked this file with flock, as far as this machine's processes may be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == file:
+            return int(fields[4])
+    return None
