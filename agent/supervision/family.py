@@ -7,6 +7,7 @@ atomic, and the tree below the shim, which as a subreaper gets every orphan.
 # ruff: noqa: PTH208
 
 import os
+import time
 
 from agent.supervision.forms import Form, read_bytes
 from agent.supervision.kernel import signal
@@ -14,11 +15,10 @@ from agent.supervision.kernel import signal
 WAKING = {signal.SIGCHLD, signal.SIGTERM}
 
 # How long killed processes may take to go before they are looked for again.
-_KILL_AGAIN_SECONDS = 0.02
+_KILL_AGAIN_SECONDS = 0.05
 _KILL_AGAIN_MAX_SECONDS = 1.0
 # Looks for processes that a fork bomb has made since the last look, before those found are killed.
 _LOOKS_MAX = 50
-_FIRST_PRIORITY = -20
 
 
 class Family:
@@ -78,24 +78,25 @@ class Family:
 
     def end(self) -> None:
         """Kill whatever is left until nothing is."""
-        _come_first()
         pause = _KILL_AGAIN_SECONDS
-        while self.reap() or self.is_confined_alive():
+        while self._is_anything_left():
             self.kill()
-            signal.sigtimedwait({signal.SIGCHLD}, pause)
+            self._await_nothing(pause)
             pause = min(2 * pause, _KILL_AGAIN_MAX_SECONDS)
+
+    def _await_nothing(self, seconds: float) -> None:
+        """Wait until nothing is left, at most so long: many take their time, and looking for them
+        takes the processor from them."""
+        until = time.monotonic() + seconds
+        while self._is_anything_left() and (left := until - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+
+    def _is_anything_left(self) -> bool:
+        return self.reap() or self.is_confined_alive()
 
     def _oom_kills(self) -> int:
         """So far; a cgroup outlives a generation, and its count with it."""
         return _field(self._memory_events, b"oom_kill") if self._memory_events else 0
-
-
-def _come_first() -> None:
-    """Get the processor when it's contended: what is to be killed may want all of it."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, _FIRST_PRIORITY)
-    except OSError:
-        return  # not root: it takes longer
 
 
 def stat_fields(pid: int) -> list[bytes]:

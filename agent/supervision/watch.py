@@ -12,7 +12,8 @@ from agent.supervision.forms import Form
 from agent.supervision.kernel import signal
 from agent.supervision.stopping import ASK, END, KILL, Stop
 
-_LAST_FOR_MEMORY = b"-900"
+_FIRST_FOR_PROCESSOR = -20
+_LAST_FOR_MEMORY = -900
 # How often the answers of a program that was asked for a checkpoint are looked for.
 _LISTEN_SECONDS = 0.05
 # Behind the lease's end: an agent that is there acts first, and tells why in its own words.
@@ -56,7 +57,7 @@ def _attend(intent: Form, family: Family) -> Form:
     except OSError as error:
         return _exit_form(family, None, f"can't start it on this node: {error.strerror}")
     intent.clear()  # its environment may be large
-    _survive_shortage()
+    _be_there_when_needed()
     early_stop, failure = None, _keep_identity(family.main, orders.boot_id)
     if not failure:
         _tell_agent()
@@ -255,14 +256,24 @@ def _close_inherited() -> None:
                 continue  # the listing itself
 
 
-def _survive_shortage() -> None:
-    """When memory runs out, the kernel is to take the program and not who saw how it ended."""
+def _be_there_when_needed() -> None:
+    """A shim next to never runs, but has to when nothing else can: it gets the processor before a
+    fork bomb, and when memory runs out the kernel is to take the program, not who saw it end."""
     try:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(fd, _LAST_FOR_MEMORY)
-        os.close(fd)
+        os.setpriority(os.PRIO_PROCESS, 0, _FIRST_FOR_PROCESSOR)
     except OSError:
-        return  # not root
+        return  # not root: what little there is stays as it is
+    for path, value in (
+        # The kernel shares among sessions first, and a bomb may make each process a session.
+        ("/proc/self/autogroup", _FIRST_FOR_PROCESSOR),
+        ("/proc/self/oom_score_adj", _LAST_FOR_MEMORY),
+    ):
+        try:
+            fd = os.open(path, os.O_WRONLY)
+            os.write(fd, str(value).encode())
+            os.close(fd)
+        except OSError:
+            continue  # a kernel without it
 
 
 def _tell_agent() -> None:

@@ -162,7 +162,8 @@ def test_processors_and_limits_are_the_programs_and_not_the_shims(bench: Bench) 
 @needs_root
 def test_the_program_is_its_account_and_gains_no_rights(open_bench: Bench) -> None:
     script = "echo again > /dev/stderr; "
-    script += "grep -E 'Uid|Gid|Groups|NoNewPrivs|CapEff' /proc/self/status; touch $STOWPLAN_CONTROL/mine && echo mine; "
+    script += "grep -E 'Uid|Gid|Groups|NoNewPrivs|CapEff' /proc/self/status; "
+    script += "touch $STOWPLAN_CONTROL/mine && echo mine; "
     script += f"cat {open_bench.directory}/intent.json"
     open_bench.run(*sh(script), confinement=account())
     found = status(open_bench)
