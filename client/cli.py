@@ -9,6 +9,7 @@ import typer
 
 from client.commands import (
     advice,
+    agent,
     cluster,
     demo,
     health,
@@ -44,7 +45,7 @@ def version() -> None:
 
 
 for _module in (
-    submit, tasks, cluster, health, advice, telemetry, history, service, node, offline, demo,
+    submit, tasks, cluster, health, advice, telemetry, history, service, agent, node, offline, demo,
 ):  # fmt: skip
     _module.register(cli)
 

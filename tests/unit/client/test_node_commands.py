@@ -1,6 +1,8 @@
-"""`stowplan probe` and the options of `stowplan agent`."""
+"""`stowplan probe`, the options of `stowplan agent`, and its commands."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from client import home
-from client.commands import node
+from client.commands import agent, node
 from client.errors import InvalidInputError
 
 cli = typer.Typer(pretty_exceptions_enable=False)
 node.register(cli)
+agent.register(cli)
 
 
 def run(*arguments: str) -> Result:
@@ -84,3 +87,45 @@ def test_a_token_is_read_without_its_newline_and_may_be_absent(
     assert home.read_token("join.token") is None
     (tmp_path / "join.token").write_text("secret\n")
     assert home.read_token("join.token") == "secret"
+
+
+def test_a_unit_holds_the_options_but_never_a_token() -> None:
+    text = run(
+        "agent", "--label", "zone=a b", "--no-nvml", "--join-token", "secret-of-mine",
+        "unit", "--server", "https://service:8470", "--user", "stow",
+    ).stdout  # fmt: skip
+    [command] = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    assert command.endswith(
+        'agent --server https://service:8470 --label "zone=a b" --no-nvml'
+        " --state-dir /var/lib/stowplan/agent"
+    )
+    assert Path(command.removeprefix("ExecStart=").split()[0]).is_absolute()
+    assert "secret-of-mine" not in text
+    for line in ("KillMode=process", "Delegate=yes", "Restart=always", "OOMScoreAdjust=-900"):
+        assert line in text.splitlines()
+    assert "User=stow" in text
+
+
+def test_a_unit_refuses_what_would_end_its_line() -> None:
+    result = run("agent", "--address", "a\nExecStartPre=/bin/evil", "unit")
+    assert isinstance(result.exception, InvalidInputError)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    file = tmp_path / "stowplan-agent.service"
+    file.write_text(run("agent", "--label", 'odd="%n $HOME', "unit").stdout)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_options_before_a_command_count_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(home.HOME_VARIABLE, str(tmp_path))
+    result = run("agent", "--state-dir", str(tmp_path / "none"), "uninstall")
+    assert result.exit_code == 0
+    assert f"{tmp_path / 'none'} isn't there" in result.stderr
