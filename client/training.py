@@ -84,13 +84,13 @@ class Training:
         keep: int = 2,
         suffix: str = ".pt",
         publishes: bool | None = None,
-        signals: Iterable[signal.Signals] | None = None,
+        signals: Iterable[signal.Signals] = (),
     ) -> None:
         """``directory``: default ``$STOWPLAN_CHECKPOINTS``, else ``$STOWPLAN_ARTIFACTS``.
 
         ``keep``: how many checkpoints stay, the newest. ``publishes``: whether this rank does. For
         several that do, give each a directory of its own, and call :meth:`done` when all have.
-        ``signals``: those that ask for a checkpoint; by default what the task chose
+        ``signals``: those that ask for a checkpoint, besides the one that the task chose
         (``checkpoint.ask``). A handler that was there before is still called.
         """
         if keep < 1:
@@ -119,7 +119,7 @@ class Training:
         self._unconfirmed: dict[str, float] = {}
         if self.publishes:
             self._claim()
-        self._listen(_chosen_signals() if signals is None else signals)
+        self._listen({*signals, *_chosen_signals()})
 
     # What the node is told, and what it asks.
 

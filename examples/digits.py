@@ -1,26 +1,28 @@
-"""What the digits examples share: the images, the network, and a crash-safe checkpoint directory.
+"""What the digits examples share: the images, the network, and what a checkpoint holds.
 
 The images are scikit-learn's digits: 1797 handwritten digits, 8 x 8 pixels, values 0..16. They ship
 with the package, so nothing is downloaded.
 """
 
 import argparse
-import contextlib
-import fcntl
 import gzip
 import importlib.util
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+try:
+    from client.training import latest_in
+except ImportError:  # without Stowplan: a copy of its client/training.py beside this file
+    from training import latest_in  # pyright: ignore[reportMissingImports]
 
 PIXELS = 64
 PIXEL_MAX = 16
@@ -108,116 +110,18 @@ class Checkpoint:
     optimizer: dict[str, Any]
 
 
-class StaleGenerationError(Exception):
-    """A newer generation of this task has taken the directory over: ours may write no more."""
-
-
-_NAME = re.compile(r"g\d{10}-e\d{5}-s\d{9}\.pt")
-
-
-class CheckpointDirectory:
-    """One task's checkpoints: a reader never sees half a file, nor an older attempt's state.
-
-    ``latest`` holds the name of the newest checkpoint, ``generation`` the highest generation that
-    ever claimed the directory. Stowplan gives each attempt of a task a higher
-    ``STOWPLAN_GENERATION``; an attempt that lives on behind a network failure finds the higher
-    number and is refused. Check and publication happen under one file lock: between the two, no
-    other generation can come in.
-    """
-
-    KEPT = 2
-
-    def __init__(self, path: Path, *, generation: int) -> None:
-        self.path = path
-        self.generation = generation
-
-    def claim(self) -> None:
-        """Shut out every older generation.
-
-        Raises:
-            StaleGenerationError: a higher generation was here first.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            self._refuse_if_stale()
-            _publish(self.path / "generation", f"{self.generation}\n".encode())
-            for leftover in self.path.glob(".*.tmp"):  # of a writer that was killed half way
-                leftover.unlink()
-
-    def save(self, checkpoint: Checkpoint) -> Path:
-        """Write ``checkpoint`` and make it the latest.
-
-        Raises:
-            StaleGenerationError: a higher generation has claimed the directory; nothing was
-            published.
-        """
-        epoch = len(checkpoint.epoch_losses)
-        name = f"g{self.generation:010d}-e{epoch:05d}-s{checkpoint.samples:09d}.pt"
-        path = self.path / name
-        with self._lock():
-            self._refuse_if_stale()
-            with _replacing(path) as file:
-                torch.save(asdict(checkpoint), file)
-            _publish(self.path / "latest", f"{name}\n".encode())
-            self._forget_old(newest=name)
-        return path
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.path / "lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def _refuse_if_stale(self) -> None:
-        try:
-            claimed = int((self.path / "generation").read_text())
-        except FileNotFoundError:
-            return
-        if claimed > self.generation:
-            raise StaleGenerationError(
-                f"{self.path} belongs to generation {claimed}, this process is of generation "
-                f"{self.generation}: it is stale and must not write"
-            )
-
-    def _forget_old(self, *, newest: str) -> None:
-        """Keep the newest and the one before it: a reader may have the older name in its hand."""
-        others = [
-            path
-            for path in self.path.iterdir()
-            if _NAME.fullmatch(path.name) and path.name != newest
-        ]
-        others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in others[self.KEPT - 1 :]:
-            path.unlink()
-
-
 def latest_checkpoint(path: Path) -> Checkpoint | None:
-    """The checkpoint that ``latest`` names, on the CPU, or None when there is none yet.
+    """The newest whole checkpoint of a directory, on the CPU, or None when there is none yet.
 
     ``weights_only`` keeps torch from running code that a checkpoint file brings along.
     """
-    name = _latest_name(path)
-    while name is not None:
+    while (found := latest_in(path)) is not None:
         try:
-            content = torch.load(path / name, map_location="cpu", weights_only=True)
-            return Checkpoint(**content)
+            content = torch.load(found.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
-            # A writer may have published twice, and removed this one, since we read its name.
-            newer = _latest_name(path)
-            if newer == name:
-                raise
-            name = newer
+            continue  # since we looked, newer ones have taken its place
+        return Checkpoint(**content)
     return None
-
-
-def _latest_name(path: Path) -> str | None:
-    try:
-        name = (path / "latest").read_text().strip()
-    except FileNotFoundError:
-        return None
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{path / 'latest'} names {name!r}, which is no checkpoint's name")
-    return name
 
 
 def wait_for_checkpoint(
@@ -230,31 +134,6 @@ def wait_for_checkpoint(
             return None
         time.sleep(0.1)
     return checkpoint
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A file that becomes ``path`` when the block ends well: whole and on disk, or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself is only on the disk once the directory is.
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _publish(path: Path, content: bytes) -> None:
-    with _replacing(path) as file:
-        file.write(content)
 
 
 def use_one_thread() -> None:

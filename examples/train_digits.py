@@ -5,31 +5,30 @@ MASTER_PORT, WORLD_SIZE, RANK), and under torchrun. ``--batch-size`` is the batc
 so the loss curve doesn't depend on the number of processes, and a run may resume with another
 number.
 
-On SIGTERM the gang agrees on the step at which it stops, saves a checkpoint there and exits with 0.
-The next run continues at that step.
+When one of its processes is asked for a checkpoint (by Stowplan before it stops a task, or by
+SIGTERM), the gang agrees on the step at which it stops, saves there and exits with 0. The next run
+continues at that step.
 """
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import torch
 import torch.distributed as dist
 from digits import (
     Checkpoint,
-    CheckpointDirectory,
     Classifier,
     Digits,
-    StaleGenerationError,
     latest_checkpoint,
     load_digits,
     not_negative,
@@ -40,6 +39,11 @@ from torch import Tensor, nn
 from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage] - documented
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, TensorDataset
+
+try:
+    from client.training import StaleGenerationError, Training
+except ImportError:  # without Stowplan: a copy of its client/training.py beside this file
+    from training import StaleGenerationError, Training  # pyright: ignore[reportMissingImports]
 
 SEED = 7
 LEARNING_RATE = 0.05
@@ -140,62 +144,48 @@ class Gang:
         return box[0]
 
 
-class StopRequest:
-    """Remembers a SIGTERM.
-
-    Installed when training starts and not before: until then there is nothing to save, and the
-    default action, to die at once, is the right one.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        signal.signal(signal.SIGTERM, self._remember)
-
-    def _remember(self, _signal: int, _frame: FrameType | None) -> None:
-        self.received = True
-
-
 def run(arguments: argparse.Namespace, gang: Gang) -> int:
-    generation = int(os.environ.get("STOWPLAN_GENERATION") or 0)
-    directory = CheckpointDirectory(arguments.checkpoint_dir, generation=generation)
-    checkpoint, refusal = gang.from_leader(take_over(directory) if gang.leads else None)
-    if refusal is not None:
+    attempt, checkpoint, refusal = take_over(arguments.checkpoint_dir)
+    # From one state: only rank 0's node may have the directory.
+    checkpoint, refusal = gang.from_leader((checkpoint, refusal))
+    if attempt is None or refusal is not None:
         print(refusal, file=sys.stderr, flush=True)
         return 1
-    training = Training.start(
+    trainer = Trainer.start(
         gang, load_digits(), batch_size=arguments.batch_size, checkpoint=checkpoint
     )
     gang.say(
-        f"{gang.size} process(es) on {gang.device.type}, generation {generation}: "
-        + (f"resuming after {training.position}" if checkpoint else "starting afresh")
+        f"{gang.size} process(es) on {gang.device.type}, generation {attempt.generation}: "
+        + (f"resuming after {trainer.position}" if checkpoint else "starting afresh")
     )
-    stop = StopRequest()
-    while len(training.epoch_losses) < arguments.epochs:
+    steps = arguments.epochs * trainer.steps_an_epoch
+    while len(trainer.epoch_losses) < arguments.epochs:
         started = time.perf_counter()
-        finished = training.run_epoch(stop, delay_seconds=arguments.step_delay_ms / 1000)
-        save(gang, directory, training)
+        finished = trainer.run_epoch(
+            attempt, of=steps, delay_seconds=arguments.step_delay_ms / 1000
+        )
         if not finished:
-            gang.say(f"stopped by SIGTERM after {training.position}: checkpoint saved")
+            attempt.acknowledge()  # on this process too, where another was asked first
+        save(gang, attempt, trainer)
+        if not finished:
+            gang.say(f"stopped when asked, after {trainer.position}: checkpoint saved")
             return 0
-        report_epoch(gang, training, arguments, seconds=time.perf_counter() - started)
-    summarise(gang, training, arguments.metrics)
+        report_epoch(gang, trainer, arguments, seconds=time.perf_counter() - started)
+    summarise(gang, trainer, arguments.metrics)
     return 0
 
 
-def take_over(directory: CheckpointDirectory) -> tuple[Checkpoint | None, str | None]:
-    """Claim the directory and read where the last run got to, or say why this run may not go on.
-
-    Only rank 0 looks: its node may be the only one that has the directory, and all must start from
-    one state.
-    """
+def take_over(directory: Path) -> tuple[Training | None, Checkpoint | None, str | None]:
+    """This process's part in the attempt and, on rank 0, where the last one got to; or why this one
+    may not go on."""
     try:
-        directory.claim()
-        return latest_checkpoint(directory.path), None
+        attempt = Training(directory, signals=[signal.SIGTERM])
+        return attempt, latest_checkpoint(directory) if attempt.publishes else None, None
     except StaleGenerationError as error:
-        return None, str(error)
+        return None, None, str(error)
 
 
-class Training:
+class Trainer:
     """The model, its optimiser and how far they have come: all that a checkpoint holds."""
 
     def __init__(self, gang: Gang, digits: Digits, *, batch_size: int) -> None:
@@ -222,22 +212,31 @@ class Training:
         cls, gang: Gang, digits: Digits, *, batch_size: int, checkpoint: Checkpoint | None
     ) -> Self:
         """A training at its beginning, or where ``checkpoint`` left it."""
-        training = cls(gang, digits, batch_size=batch_size)
+        trainer = cls(gang, digits, batch_size=batch_size)
         if checkpoint is not None:
-            training.model.load_state_dict(checkpoint.model)
-            training._optimizer.load_state_dict(checkpoint.optimizer)
-            training.epoch_losses = checkpoint.epoch_losses
+            trainer.model.load_state_dict(checkpoint.model)
+            trainer._optimizer.load_state_dict(checkpoint.optimizer)
+            trainer.epoch_losses = checkpoint.epoch_losses
             # With another batch size, the part of a batch that is left over is trained on again.
-            training._samples = checkpoint.samples // batch_size * batch_size
-            training._loss_sum = checkpoint.loss_sum * training._samples / (checkpoint.samples or 1)
-        return training
+            trainer._samples = checkpoint.samples // batch_size * batch_size
+            trainer._loss_sum = checkpoint.loss_sum * trainer._samples / (checkpoint.samples or 1)
+        return trainer
 
     @property
     def position(self) -> str:
         return f"epoch {len(self.epoch_losses)}, {self._samples} images into the next"
 
-    def run_epoch(self, stop: StopRequest, *, delay_seconds: float = 0.0) -> bool:
-        """Train the rest of the epoch: True at its end, False when any process was told to stop.
+    @property
+    def steps_an_epoch(self) -> int:
+        return math.ceil(self._sampler.total_size / self._batch_size)
+
+    @property
+    def steps(self) -> int:
+        """How many are done, in all."""
+        return len(self.epoch_losses) * self.steps_an_epoch + self._samples // self._batch_size
+
+    def run_epoch(self, attempt: Training, *, of: int, delay_seconds: float = 0.0) -> bool:
+        """Train the rest of the epoch: True at its end, False when any process was asked to save.
 
         The sampler gives rank r the r-th, (r + size)-th, ... of one shuffled order, so the gang's
         n-th batch holds the same images whatever its size.
@@ -249,9 +248,10 @@ class Training:
             loss_sum = self._step(self._images[batch], self._labels[batch])
             time.sleep(delay_seconds)
             # Agreed upon in each step: one that left the loop alone would leave the rest waiting.
-            gang_loss_sum, stops = self._gang.total(loss_sum, stop.received)
+            gang_loss_sum, stops = self._gang.total(loss_sum, attempt.asked())
             self._loss_sum += gang_loss_sum
             self._samples += self._batch_size
+            attempt.step(self.steps, of=of)
             if stops:
                 return False
         # total_size counts the images that are repeated to give each rank the same number.
@@ -292,30 +292,33 @@ class Training:
         return f"{checksum:08x}"
 
 
-def save(gang: Gang, directory: CheckpointDirectory, training: Training) -> None:
+def save(gang: Gang, attempt: Training, trainer: Trainer) -> None:
     """Rank 0 saves; nobody goes on, or exits, before the checkpoint is safe.
 
     Raises:
         StaleGenerationError: on rank 0; the others see the broken connection.
     """
-    if gang.leads:
-        directory.save(training.checkpoint(generation=directory.generation))
+    if attempt.publishes:
+        state = asdict(trainer.checkpoint(generation=attempt.generation))
+        with attempt.saving(trainer.steps) as path:
+            torch.save(state, path)
     gang.total(0.0)
+    attempt.done()
 
 
 def report_epoch(
-    gang: Gang, training: Training, arguments: argparse.Namespace, *, seconds: float
+    gang: Gang, trainer: Trainer, arguments: argparse.Namespace, *, seconds: float
 ) -> None:
-    epoch, loss = len(training.epoch_losses), training.epoch_losses[-1]
+    epoch, loss = len(trainer.epoch_losses), trainer.epoch_losses[-1]
     gang.say(f"epoch {epoch}/{arguments.epochs} loss={loss:.4f} seconds={seconds:.2f}")
     record(gang, arguments.metrics, {"epoch": epoch, "loss": loss, "seconds": seconds})
 
 
-def summarise(gang: Gang, training: Training, metrics: Path | None) -> None:
-    print(f"rank {gang.rank} of {gang.size}: weights={training.fingerprint()}", flush=True)
-    first, last = training.epoch_losses[0], training.epoch_losses[-1]
+def summarise(gang: Gang, trainer: Trainer, metrics: Path | None) -> None:
+    print(f"rank {gang.rank} of {gang.size}: weights={trainer.fingerprint()}", flush=True)
+    first, last = trainer.epoch_losses[0], trainer.epoch_losses[-1]
     gang.say(f"loss first={first:.4f} last={last:.4f}")
-    accuracy = training.accuracy_ratio() if gang.leads else 0.0
+    accuracy = trainer.accuracy_ratio() if gang.leads else 0.0
     gang.say(f"accuracy={accuracy:.4f}")
     record(gang, metrics, {"loss_first": first, "loss_last": last, "accuracy_ratio": accuracy})
 
