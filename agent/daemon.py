@@ -37,7 +37,6 @@ from agent.joining import Membership, join
 from agent.log_disk import LogDisk
 from agent.logs import LogShipper
 from agent.measuring import Measuring, RunningTask
-from agent.memory_watch import MemoryWatch
 from agent.processes import boot_id
 from agent.reconcile import State
 from agent.releasing import Releases
@@ -45,6 +44,7 @@ from agent.runtime import Runtime
 from agent.shipping import SampleShipper
 from agent.sights import Sight
 from agent.spool import Spool
+from agent.watches import Watches
 from protocol import VERSION
 from protocol.report import AllocationReport, AllocationState, Report, ReportAck
 from telemetry.samples import Inventory
@@ -76,6 +76,7 @@ class Daemon:
         log_disk: LogDisk,
         events: EventLog,
         make_releases: Callable[[Callable[[Event], None]], Releases],
+        make_watches: Callable[[Callable[[Event], None]], Watches],
         make_runtime: Callable[[Callable[[Event], None]], Runtime],
         now: Callable[[], Moment],
         epoch: str,
@@ -92,7 +93,7 @@ class Daemon:
         self._state = State()
         self._runtime = make_runtime(self._handle)
         self._releases = make_releases(self._handle)
-        self._memory_watch = MemoryWatch(emit=self._handle)
+        self._watches = make_watches(self._handle)
         self._checks = Checks(emit=self._handle, now=now)
         self._shipper = log_shipper
         self._log_disk = log_disk
@@ -146,6 +147,11 @@ class Daemon:
             await self._checks.close()
             await asyncio.to_thread(self._measuring.close)
             await self._client.close()
+
+    @property
+    def registered(self) -> asyncio.Event:
+        """Set from when the service knows this run of the agent, which by then knows what runs."""
+        return self._registered
 
     def leave(self) -> None:
         """End: at once, or with the tasks (first their grace, the second time none)."""
@@ -210,10 +216,9 @@ class Daemon:
 
     def _judge(self, sight: Sight) -> None:
         self._releases.seen(sight)
-        if not self._runtime.holds_memory:
-            attempts = self._state.attempts.items()
-            running = {k: a.allocation.memory_mib for k, a in attempts if a.step is Step.RUNNING}
-            self._memory_watch.seen(sight, running)
+        attempts = self._state.attempts.items()
+        running = {key: one.allocation for key, one in attempts if one.step is Step.RUNNING}
+        self._watches.seen(sight, running, memory=not self._runtime.holds_memory)
 
     def _running_tasks(self) -> list[RunningTask]:
         return [

@@ -95,6 +95,9 @@ class AgentSettings(BaseSettings):
     system."""
     release_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """How long an ended task's devices may take to be free; then they are given up."""
+    gpu_overuse_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """From the warning of a task that overuses its share of a device to its stop, where its spec
+    says so."""
     allocator_fraction: bool = True
     """Ask torch's allocator to keep a task to its share of a device, where its torch can."""
     mps_pipe_directory: Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)] = (

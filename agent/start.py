@@ -34,6 +34,8 @@ from agent.sample_spool import SampleSpool
 from agent.settings import AgentSettings
 from agent.shipping import SampleShipper
 from agent.spool import Spool, StateDirBusyError
+from agent.unit import notify
+from agent.watches import Watches
 from agent.windows import Window
 from telemetry.collect import Collector, make_collector
 from telemetry.probes.tasks import TaskReader
@@ -89,6 +91,7 @@ async def _serve(settings: AgentSettings, spool: Spool, account: Account | None)
         return EXIT_SETTINGS
     watch_signals(daemon)
     log.info("agent", node=settings.name, server=settings.server, state=str(spool.root))
+    notify("READY=1")
     try:
         await daemon.run()
     except RefusedError as error:
@@ -170,6 +173,9 @@ def make_daemon(settings: AgentSettings, spool: Spool, account: Account | None =
             now=clock.now,
             has_devices=settings.nvml and settings.simulated_devices is None,
             give_up_seconds=settings.release_seconds,
+        ),
+        make_watches=lambda emit: Watches(
+            emit=emit, look_anew=measuring.look_anew, gpu_stop_seconds=settings.gpu_overuse_seconds
         ),
         make_runtime=lambda emit: Runtime(
             spool=spool,
