@@ -215,5 +215,11 @@ def _words(error: BaseException, intent: Form) -> str:
             return f"can't run {name!r}: the interpreter that it names is not on this node"
         if error.errno == errno.ENOENT:
             return f"no program {name!r} on this node (PATH={intent['env'].get('PATH', '')})"
-        return f"can't run {name!r}: {error.strerror}"
+        return f"can't run {name!r}{_as_whom(intent)}: {error.strerror}"
     return f"can't run {name!r}: {error}"
+
+
+def _as_whom(intent: Form) -> str:
+    """What the agent may run, the account of its tasks perhaps may not."""
+    account = (intent.get("confinement") or {}).get("account") or {}
+    return f" as account {account['name']}" if "name" in account else ""
