@@ -87,10 +87,10 @@ class AgentService:
             self.desired = allocations
             self.changed.notify_all()
 
-    def wait(self, fact: Any, what: str) -> None:
+    def wait(self, fact: Any, what: str, seconds: float = DEADLINE_SECONDS) -> None:
         """Until the fact holds; it is looked at after every request."""
         with self.changed:
-            assert self.changed.wait_for(fact, DEADLINE_SECONDS), f"waited in vain for: {what}"
+            assert self.changed.wait_for(fact, seconds), f"waited in vain for: {what}"
 
     def last(self, allocation: str) -> AllocationReport | None:
         """What the newest report says of an allocation."""
