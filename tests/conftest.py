@@ -11,6 +11,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.leftovers import Leftovers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Once a run: where xdist has workers, in the process that started them."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Leftovers(), "leftovers")
+
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:

@@ -29,7 +29,8 @@ ORPHAN_SECONDS = 10.0
 _SETTINGS = {
     "REPORT_INTERVAL_SECONDS": "0.2",
     "UNREACHABLE_AFTER_SECONDS": "2",
-    "LEASE_SECONDS": "4",
+    # Long enough for a machine that does much else: a node must not seem silent when it isn't.
+    "LEASE_SECONDS": "10",
     # A shim leaves its agent a second beyond the lease's end (agent/shim.py); the rest is for a
     # machine that is busy.
     "LEASE_MARGIN_SECONDS": "4",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.world import World
 
-SCHEDULES, LOTS, STEPS = 1_000, 10, 250
+SCHEDULES, LOTS, STEPS = 1_000, 10, 150
 SOAK_SCHEDULES = 100 * int(os.environ.get("SOAK_SCHEDULES", "200"))
 _ALONE = os.environ.get("SOAK_CORE_SEED")
 
