@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,7 +14,7 @@ from app import log, signals
 from app.db.tables import Plan as PlanRow
 from app.deps import Context
 from app.errors import NotFoundError, OverloadedError, ServiceError
-from app.planning.child import SolverPool, SolverProcess
+from app.planning.child import SolverPool
 from app.planning.commit import commit
 from app.planning.documents import parse_plan
 from app.planning.framing import budget_seconds
@@ -47,10 +48,18 @@ class Round:
         return self.rejected > 0
 
 
+class Solver(Protocol):
+    """Who answers a round's question: the service's is a process of its own."""
+
+    async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
+        """The plan's JSON. Raises a ServiceError when there is none."""
+        ...
+
+
 class Planner:
     """Runs rounds, one after another; a question that was asked in vain isn't asked twice."""
 
-    def __init__(self, ctx: Context, solver: SolverProcess) -> None:
+    def __init__(self, ctx: Context, solver: Solver) -> None:
         self._ctx = ctx
         self._solver = solver
         self._answered: str | None = None
