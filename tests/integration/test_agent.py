@@ -172,7 +172,7 @@ def test_a_killed_agent_finds_its_task_again_and_the_exit_is_not_lost(
     pid = service.wait_for_state("a", AllocationState.RUNNING).pid
     first.kill()
     first.wait(DEADLINE_SECONDS)
-    assert node.alive() != []
+    wait_for(lambda: node.alive() != [], "the task runs without its agent")
     reports = len(service.reports)
     second = node.start()
     service.wait(lambda: len(service.reports) > reports, "the second agent reports")
