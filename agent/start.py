@@ -209,8 +209,8 @@ def make_confining(
         refusal=refusal(account, settings.root_tasks, own_uid=own_uid, server=settings.server),
         device_numa=numa,
     )
-    for note in groups.notes:
-        log.warning("control groups", note=note)
+    if groups.notes:
+        log.warning("not all control groups can be used", notes=groups.notes)
     log.info("tasks", account=account.name if account else f"uid {own_uid}", **confining.labels())
     return confining
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -18,8 +20,8 @@ from agent.confinement import sweep
 from agent.limits import Version
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState
-from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, serving
+from tests.agent_node import RUN_AGENT, Node, leave
+from tests.agent_service import JOIN_TOKEN, AgentService, serving
 from tests.waiting import DEADLINE_SECONDS, wait_for
 
 PYTHON = "/usr/bin/python3"
@@ -218,8 +220,7 @@ def test_a_new_attempt_finds_its_group_empty_and_is_counted_anew(
     for generation in (1, 2, 3):
         service.desire(wanted("setsid sleep 1000 & exit 0", generation=generation))
         assert service.wait_for_exit("a", generation).code == 0
-    wait_for(lambda: node.attempts() == [], "all is forgotten")
-    assert left_of(node.state) == []
+    wait_for(lambda: left_of(node.state) == [], "all is forgotten, and its groups with it")
     assert leave(agent) == 0
 
 
@@ -369,3 +370,61 @@ def test_a_shim_has_no_environment_at_all(service: AgentService, node: Node) -> 
     how = service.wait_for_exit("a")
     assert how.cause is StopCause.UNWANTED
     assert leave(agent) == 0
+
+
+# Where nothing can be enforced.
+
+
+@pytest.fixture
+def plain_agent(service: AgentService, node: Node) -> Iterator[None]:
+    """An agent without any rights, by an interpreter that its account can reach."""
+    nobody = find("nobody")
+    os.chown(node.state.parent, nobody.uid, nobody.gid)
+    settings = {
+        "server": service.url,
+        "name": node.name,
+        "join_token": JOIN_TOKEN,
+        "state_dir": str(node.state),
+        "nvml": False,
+        "sample_interval_seconds": 0.2,
+    }
+    ours = str(Path(__file__).parents[2])
+    path = os.pathsep.join([ours, *(p for p in sys.path if p.endswith("site-packages"))])
+    with node.log.open("ab") as log:
+        agent = subprocess.Popen(
+            [PYTHON, "-c", RUN_AGENT, json.dumps(settings)],
+            user=nobody.uid,
+            group=nobody.gid,
+            extra_groups=(),
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "HOME": "/"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+        )
+    node.agents.append(agent)
+    service.wait(
+        lambda: service.registrations or agent.poll() is not None, "it has registered, or ended"
+    )
+    if not service.registrations:
+        pytest.skip(f"{PYTHON} can't run an agent as nobody: {node.log.read_text()[-300:]}")
+    yield
+    assert leave(agent) == 0
+
+
+@needs_root
+@needs_python
+@pytest.mark.usefixtures("plain_agent")
+def test_an_agent_without_rights_says_that_it_only_watches_and_stops_who_takes_too_much(
+    service: AgentService,
+) -> None:
+    labels = service.registrations[0][1].labels
+    assert labels["enforce.memory"] == "watch"
+    assert labels["enforce.pids"] == "none"
+    grab = python(
+        "import time; x = b'x' * (200 << 20); print('got it', flush=True); time.sleep(60)"
+    )
+    service.desire(wanted("", argv=grab, memory_mib=100))
+    how = service.wait_for_exit("a")
+    assert (how.stopped, how.cause) == (True, StopCause.OVERUSE)
+    assert "MiB of memory and asked for 100 MiB" in how.reason
