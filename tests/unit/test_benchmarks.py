@@ -50,7 +50,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
     done = python("-m", "benchmarks", "allocation")
     assert done.returncode == 2
-    assert "no such suite: allocation (there are: solver, service, telemetry)" in done.stderr
+    assert "no such suite: allocation (there are: solver, service, telemetry, soak)" in done.stderr
 
 
 def test_a_part_of_telemetry_that_does_not_exist_is_refused_with_those_that_do() -> None:
