@@ -13,6 +13,7 @@ Visibility (``CUDA_VISIBLE_DEVICES``) is of the last kind, too: a program may un
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -156,7 +157,8 @@ def _allocator(
         return {}
     limit = min(limits.values())
     context = min(_CONTEXT_MIB, limit // _CONTEXT_PART)
-    fraction = math.floor((limit - context) / all_of_it[0] * _FRACTION_STEPS) / _FRACTION_STEPS
+    steps = math.floor((limit - context) / all_of_it[0] * _FRACTION_STEPS)
+    fraction = max(1, steps) / _FRACTION_STEPS  # with 0 it couldn't even begin
     given = allocation.launch.env
     # The first one wins where a program sets both, and torch 2.9 heeds only the first for CUDA.
     options = given.get(_CUDA_CONF) or given.get(_CONF, "")
@@ -171,10 +173,10 @@ def merged_options(options: str, fraction: float) -> str:
         if name.strip() != FRACTION_OPTION:
             kept.append(option)
             continue
-        try:
-            fraction = min(fraction, max(0.0, float(value)))
-        except ValueError:
-            continue  # torch would end at it; ours stands in its place
+        # What isn't a number torch would end at: ours stands in its place.
+        with suppress(ValueError):
+            given = float(value)
+            fraction = min(fraction, given) if given >= 0 else fraction
     return ",".join([*kept, f"{FRACTION_OPTION}:{fraction:g}"])
 
 

@@ -122,6 +122,8 @@ def test_the_programs_own_options_stay(env: dict[str, str], expected: str) -> No
         ("per_process_memory_fraction:0.2", "per_process_memory_fraction:0.2"),
         ("per_process_memory_fraction:0.9,a:1", "a:1,per_process_memory_fraction:0.5"),
         ("per_process_memory_fraction:all", "per_process_memory_fraction:0.5"),
+        ("per_process_memory_fraction:nan", "per_process_memory_fraction:0.5"),
+        ("per_process_memory_fraction:-1", "per_process_memory_fraction:0.5"),
         (
             "roundup_power2_divisions:[256:1,512:2,>:4],a:1",
             "roundup_power2_divisions:[256:1,512:2,>:4],a:1,per_process_memory_fraction:0.5",
