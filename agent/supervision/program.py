@@ -25,6 +25,9 @@ class Gate:
     def __init__(self, fd: int, faults: int) -> None:
         self._fd = fd
         self._faults = faults
+        os.set_blocking(faults, False)
+        self.fault = ""
+        """Why the program can't run, as far as that's known by now."""
 
     def open(self) -> None:
         try:
@@ -36,16 +39,18 @@ class Gate:
         """A closed gate that was never opened ends the process behind it."""
         os.close(self._fd)
 
-    def fault(self) -> str:
-        """Why the program couldn't run, once its process is gone or the program runs; or nothing.
-
-        There is no waiting for it before: a directory of a dead file server keeps the child.
+    def is_passed(self) -> bool:
+        """Whether the program runs now, or won't ever. There is no waiting for it: a directory of a
+        dead file server keeps whoever enters it.
         """
-        os.set_blocking(self._faults, False)
-        try:
-            return os.read(self._faults, 65_536).decode(errors="replace")
-        except BlockingIOError:
-            return ""
+        while True:
+            try:
+                words = os.read(self._faults, 4096)
+            except BlockingIOError:
+                return False
+            if not words:
+                return True  # exec has closed it, or the end of its process
+            self.fault += words.decode(errors="replace")
 
 
 def fork(intent: Form) -> tuple[int, Gate]:

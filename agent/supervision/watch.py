@@ -10,6 +10,7 @@ from agent.supervision import control, forms, kernel, program
 from agent.supervision.family import WAKING, Family, stat_fields
 from agent.supervision.forms import Form
 from agent.supervision.kernel import signal
+from agent.supervision.program import Gate
 from agent.supervision.stopping import ASK, END, KILL, Stop
 
 _FIRST_FOR_PROCESSOR = -20
@@ -20,6 +21,9 @@ _LISTEN_SECONDS = 0.05
 _LEASE_SLACK_SECONDS = 1.0
 # A lease may have been renewed, and a machine suspended, since it was last looked at.
 _LOOK_AGAIN_SECONDS = 30.0
+# How often a program is looked at that has yet to come to run.
+_LOOK_SECONDS = 0.002
+_LOOK_MAX_SECONDS = 1.0
 _FULL_DISK_SECONDS = 0.1
 _FULL_DISK_MAX_SECONDS = 5.0
 
@@ -60,18 +64,17 @@ def _attend(intent: Form, family: Family) -> Form:
     _be_there_when_needed()
     early_stop, failure = None, _keep_identity(family.main, orders.boot_id)
     if not failure:
-        _tell_agent()
         early_stop = orders.new(machine=False)
         if early_stop is not None:
             failure = "stopped before it was started"
         else:
             gate.open()
     gate.close()  # one that was never opened ends the process behind it
-    stop = _watch(family, orders)
+    stop = _watch(family, orders, gate)
     if early_stop is not None:
         stop = Stop(early_stop, orders.sequence, _now())
     family.end()
-    return _exit_form(family, stop, failure or gate.fault())
+    return _exit_form(family, stop, failure or gate.fault)
 
 
 class _Orders:
@@ -121,11 +124,16 @@ class _Orders:
         return order
 
 
-def _watch(family: Family, orders: _Orders) -> Stop | None:
+def _watch(family: Family, orders: _Orders, gate: Gate) -> Stop | None:
     """Reap until the main process is gone, and stop it when that's ordered: the stop, if any."""
     stop: Stop | None = None
     machine = False
+    look: float | None = _LOOK_SECONDS
+    """When to see whether the program has come to run; None once it has."""
     while True:
+        if look is not None and gate.is_passed():
+            look = None
+            _tell_agent()
         family.reap()
         if family.main is None:
             break
@@ -136,8 +144,12 @@ def _watch(family: Family, orders: _Orders) -> Stop | None:
             stop = Stop(order, orders.sequence, _now())
         if stop is not None:
             _carry_on(stop, family)
-        woken = signal.sigtimedwait(WAKING, _pause(stop, orders))
+        pause = _pause(stop, orders)
+        if look is not None:
+            pause, look = min(pause, look), min(1.2 * look, _LOOK_MAX_SECONDS)
+        woken = signal.sigtimedwait(WAKING, pause)
         machine = woken is not None and woken.si_signo == signal.SIGTERM
+    gate.is_passed()  # takes in why it couldn't, if so
     machine = machine or signal.SIGTERM in signal.sigpending()
     if stop is None and machine and _was_ended_by_sigterm(family):
         # All of a machine's processes get it when that goes down, in whatever order.
