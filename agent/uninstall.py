@@ -1,13 +1,17 @@
 """`stowplan agent uninstall`: ends what runs here, tells the service, and leaves nothing behind."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+import structlog
 
 from agent.accounts import UnknownAccountError, account_for_tasks
 from agent.client import RefusedError
@@ -46,6 +50,11 @@ def uninstall(
     if not state_dir.exists():
         say(f"{state_dir} isn't there: nothing to do")
         return True
+    # A person follows what we say: the agent's own log would only be in the way.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     _end_agent(state_dir, also_running=also_running, say=say)
     try:
         account = account_for_tasks(settings.task_account, own_uid=os.geteuid())
@@ -153,7 +162,7 @@ def _kill_rest(state_dir: Path) -> int:
 def _remove(state_dir: Path, *, purge: bool) -> list[Path]:
     """Everything but what tasks have made; what is left."""
     for path in _children(state_dir):
-        if path.name == _KEPT and not purge and any(path.iterdir()):
+        if path.name == _KEPT and not purge and any(not one.is_dir() for one in path.rglob("*")):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

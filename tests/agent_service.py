@@ -239,6 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(status, json.dumps({"detail": "as the test says"}))
 
     def do_GET(self) -> None:
+        if urlsplit(self.path).path != "/agent/v1/desired":
+            self._answer(503 if self.service.away else 404, "{}")  # it has no users' routes
+            return
         query = parse_qs(urlsplit(self.path).query)
         with self.service.changed:
             if self._refused(self.headers["Authorization"].removeprefix("Bearer ")):

@@ -10,7 +10,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from client.commands import node
+from client.commands import agent, node
 from client.output import Table, plain
 from client.probe_view import probe_tables, reading_text
 from telemetry.columns import DEVICE
@@ -18,6 +18,7 @@ from tests.nvml.build import CONSUMER_CARD, EIGHT_GPUS, MIG_BOX, PCIE_BOX, build
 
 cli = typer.Typer(pretty_exceptions_enable=False)
 node.register(cli)
+agent.register(cli)
 
 Probe = Callable[..., str]
 
