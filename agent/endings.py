@@ -84,7 +84,7 @@ def _full_disk(output: Path) -> str:
         found = os.statvfs(output.parent)
     except OSError:
         return ""
-    if found.f_bavail * found.f_frsize >= _FULL_DISK_BYTES:
+    if not found.f_blocks or found.f_bavail * found.f_frsize >= _FULL_DISK_BYTES:
         return ""
     return f"; the disk of this node is full ({output.parent})"
 

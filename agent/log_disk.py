@@ -37,6 +37,8 @@ _LOW_DISK_BYTES = 64 << 20
 _ROOM_ON_LOW_DISK_BYTES = 8 << 20
 """As much as the service keeps: nothing is lost to a reader there."""
 _FULL_DISK_BYTES = 64 << 10
+_KEPT_BY_CUT_BYTES = 1 << 20
+"""Copied while the program writes on: the less, the less of that is lost."""
 
 log = structlog.get_logger("stowplan.agent")
 
@@ -119,7 +121,7 @@ class LogDisk:
             try:
                 holes.punch(file.fileno(), 0, os.fstat(file.fileno()).st_size - keep)
             except holes.NoHolesError:
-                self._outputs.cut(key)
+                self._outputs.cut(key, min(keep, _KEPT_BY_CUT_BYTES))
             else:
                 return
         _note(
@@ -210,7 +212,8 @@ def _free_bytes(path: Path) -> int | None:
         found = os.statvfs(path)
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
+    # One that is made of memory alone may know of no blocks.
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 def _note(key: Key, watched: _Watched, text: str) -> None:

@@ -74,14 +74,14 @@ class LogShipper:
         return f"its output can't be read: {followed.fault}" if followed and followed.fault else ""
 
     def is_done(self, key: Key) -> bool:
-        """Whether nothing is left to send."""
+        """Whether nothing is left to send, or nothing that could be."""
         followed = self._followed.get(key)
-        if followed is None or followed.refused:
+        if followed is None or followed.refused or followed.fault:
             return True
         try:
             return followed.offset >= self._outputs.end(key)
         except OSError:
-            return True  # nothing that could be sent
+            return True
 
     async def ship_all(self) -> None:
         """What outputs have grown by, in turn, so that a flood of one doesn't hide the others; as

@@ -2,15 +2,16 @@
 byte keeps its number, also for an agent that is started anew.
 
 Normally what is given up becomes a hole (:mod:`agent.holes`). Where the file system can't make any,
-the file is cut to nothing: a task appends to it (``O_APPEND``), so it goes on at the new beginning,
-and ``output.base`` says which offset that is. What's written between the last look and the cut is
-lost without being counted; a crash between the two steps makes offsets jump, never return.
+the file is cut to its end, written anew: a task appends to it (``O_APPEND``), so it goes on behind
+that, and ``output.base`` says which offset the file begins with now. What's written in the instant
+of the cut is lost, or comes before the end; a crash in it makes offsets jump, but never return.
 """
 
 import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent import holes
 from agent.events import Key
@@ -76,19 +77,28 @@ class Outputs:
         piece = self.read(key, offset, _LINE_SOUGHT_BYTES)
         return piece.offset + piece.data.find(b"\n") + 1
 
-    def cut(self, key: Key) -> None:
-        """Give up all that is there now: for a file system without holes.
+    def cut(self, key: Key, keep: int) -> None:
+        """Give up all but so many bytes of the end: for a file system without holes.
 
         Raises:
             OSError: it can't be done.
         """
-        with self._cutting:
-            path = self._spool.output(key)
-            base = self._base(key) + path.stat().st_size
+        path = self._spool.output(key)
+        with self._cutting, path.open("r+b", buffering=0) as file:
+            kept_from = max(os.fstat(file.fileno()).st_size - keep, 0)
+            base = self._base(key) + kept_from
             write_whole(path.with_name("output.base"), str(base).encode(), durable=False)
+            kept = os.pread(file.fileno(), 2 * keep, kept_from)
             os.truncate(path, 0)
+            _append(path, kept)
 
     def _base(self, key: Key) -> int:
         with suppress(FileNotFoundError, ValueError):
             return int(self._spool.output(key).with_name("output.base").read_text())
         return 0
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        while data:
+            data = data[file.write(data) :]
