@@ -22,6 +22,7 @@ BREACHES = {
     "samples and statistics are values": ("telemetry/samples.py", "import psutil"),
     "the protocol knows samples and pydantic": ("protocol/task.py", "import solver"),
     "the agent speaks the protocol and measures": ("agent/__init__.py", "import app"),
+    "a shim is Python and nothing else": ("agent/supervision/watch.py", "import re"),
     "the service never imports torch": ("app/ids.py", "import agent"),
     "inside the service only planning knows": ("app/clock.py", "import ortools"),
     "inside the service, top to bottom": ("app/settings.py", "import app.db"),
