@@ -50,8 +50,7 @@ def judge(look: Snapshot) -> Verdicts:
         return verdicts
     problem = look.problem
     later = Room(
-        problem.nodes,
-        (task for task in problem.tasks if task.placed and task.id not in look.reserved),
+        problem.nodes, (task for task in problem.tasks if task.placed and task.id not in look.kept)
     )
     now = room_now(look)
     for task in sorted((look.tasks[t] for t in look.reserved), key=lambda t: (-t.priority, t.id)):

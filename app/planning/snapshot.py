@@ -79,7 +79,7 @@ class Snapshot:
         """What is being stopped: its room is taken still, and soon free."""
         problem_nodes = tuple(_node(node, quarantined) for node in nodes)
         places = {node.id: {device.id for device in node.devices} for node in problem_nodes}
-        kept = {
+        self.kept = {
             task: slots
             for task, slots in self.reserved.items()
             if all(
@@ -87,11 +87,12 @@ class Snapshot:
             )
             and (task in self.leaving or not tasks.live(self.tasks[task]))
         }
+        """Of those, the ones that can still be had: they're in the problem."""
         planned = [
             task
             for task in unfinished
             if task.id in self.pending
-            or task.id in kept
+            or task.id in self.kept
             or (tasks.live(task) and task.id not in self.leaving)
         ]
         self._known = {task.id for task in planned}
@@ -99,7 +100,7 @@ class Snapshot:
         self.problem = Problem(
             version=1,
             nodes=problem_nodes,
-            tasks=tuple(self._task(task, kept.get(task.id)) for task in planned),
+            tasks=tuple(self._task(task, self.kept.get(task.id)) for task in planned),
             queues=tuple(Queue(id=queue) for queue in sorted({task.queue for task in planned})),
             budget=budget,
         )

@@ -159,7 +159,7 @@ class World:
         empty = [replace(task, placed=()) for task in look.problem.tasks]
         world = replace(look.problem, tasks=tuple(empty))
         broken = [v for v in slot_violations(world, later) if v.rule in {"C3", "C4", "C5"}]
-        assert not broken, "what is reserved and what stays fit together"
+        assert not broken, f"what is reserved and what stays fit together: {broken}"
         for message in preempted:
             over = re.search(r"priority (-?\d+) over (-?\d+)", message)
             assert over is not None, message
