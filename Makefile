@@ -64,9 +64,7 @@ bench: setup     ## Timings and solution quality; writes benchmarks/out/.
 bench-%: setup   ## One suite, such as bench-solver; an unknown name is answered with those there are.
 	$(BIN)/python -m benchmarks $*
 
-# The property runs are fewer: each of them is long.
-soak: setup      ## Long fuzz runs, chaos over real processes, and what stopping costs; SOAK_SCHEDULES=N (1000).
-	$(PYTEST) --numprocesses $(WORKERS) -m soak $(ARGS)
+soak: setup      ## Chaos over real processes, long fuzz runs, what stopping costs; SOAK_SCHEDULES=N (1000).
 	$(BIN)/python -m benchmarks soak
 
 lock: $(STAMP)   ## Pin what is installed, naming no registry.
