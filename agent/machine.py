@@ -27,6 +27,7 @@ _COMMAND_SECONDS = 10.0
 _NVIDIA = Path("/proc/driver/nvidia")
 _PROC = Path("/proc")
 _LISTENS = "0A"
+_DEVICE_LOOKS = 4
 _PORTS_FREE_MIN = 100
 _ASK_TORCH = (
     "import torch; print(torch.__version__, torch.version.cuda or 'cpu', torch.cuda.device_count())"
@@ -75,6 +76,10 @@ def devices(settings: AgentSettings) -> Iterator[Finding]:
     collector = make_collector(node="this-node", disk=Path("/"), nvml_library=settings.nvml_library)
     try:
         inventory = collector.collect().inventory
+        for _ in range(_DEVICE_LOOKS - 1):
+            if inventory.devices or inventory.device_source != "none" or not _NVIDIA.exists():
+                break  # opening NVML may take seconds a GPU; each look waits a while
+            inventory = collector.collect().inventory
     finally:
         collector.close()
     said = inventory.device_message or ""

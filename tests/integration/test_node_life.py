@@ -405,6 +405,7 @@ async def test_silence_in_maintenance_raises_no_alarm(timed: Service, clock: Man
     assert (await node(timed, "n1"))["state"] == "lost"
     assert await event_messages(timed, "node_unreachable") == []
     assert await event_messages(timed, "node_lost") == []
+    assert 'stowplan_nodes{state="maintenance"} 1.0' in (await timed.user.get("/metrics")).text
 
 
 async def test_bad_drains_are_refused_by_name(timed: Service) -> None:
