@@ -40,6 +40,9 @@ TimeoutStartSec=60
 TimeoutStopSec=30
 # Limits of tasks are set in groups below the agent's own.
 Delegate=yes
+# Else it can't be started anew while tasks are in groups below. Before systemd 254, which doesn't
+# know this, set STOWPLAN_AGENT_CGROUP_PARENT=/stowplan in the environment file.
+DelegateSubgroup=agent
 # The agent is the last to go when memory is short, tasks are not (their shims see to that).
 OOMScoreAdjust=-900
 OOMPolicy=continue
