@@ -247,8 +247,12 @@ class Training:
             _write(self.directory / "latest", f"{name}\n")
             _sync_directory(self.directory)
             _remove(former)
-            for old in _in_order(self.directory)[self._keep :]:
-                _remove(self.directory / old)
+            kept = 0
+            for found in _in_order(self.directory):
+                if kept < self._keep and _is_whole(self.directory, found):
+                    kept += 1
+                else:
+                    _remove(self.directory / found)
 
     def _claim(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -348,13 +352,18 @@ def latest_in(directory: str | os.PathLike[str]) -> Published | None:
     while True:
         names = _in_order(path)
         for name in names:
-            match = _NAME.fullmatch(name)
-            assert match is not None, name  # noqa: S101
-            with contextlib.suppress(OSError):
-                if _size(path / name) == int(match[3]):
-                    return Published(path=path / name, step=int(match[2]), generation=int(match[1]))
+            if (match := _NAME.fullmatch(name)) and _is_whole(path, name):
+                return Published(path=path / name, step=int(match[2]), generation=int(match[1]))
         if not set(names) - set(_in_order(path)):  # else newer ones have taken their place
             return None
+
+
+def _is_whole(directory: Path, name: str) -> bool:
+    match = _NAME.fullmatch(name)
+    try:
+        return match is not None and _size(directory / name) == int(match[3])
+    except OSError:
+        return False
 
 
 def _in_order(directory: Path) -> list[str]:

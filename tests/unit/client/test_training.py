@@ -172,6 +172,19 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert steps == [4, 5, 6]
 
 
+def test_one_that_is_torn_takes_no_place_among_those_kept(tmp_path: Path) -> None:
+    run = Training(tmp_path, keep=2)
+    save(run, 1)
+    for step in (2, 3):
+        save(run, step)
+        found = run.latest()
+        assert found is not None
+        os.truncate(found.path, 1)
+    found = run.latest()
+    assert found is not None
+    assert found.step == 1
+
+
 def test_a_run_that_begins_anew_publishes_smaller_steps(tmp_path: Path) -> None:
     save(Training(tmp_path), 500)
     save(Training(tmp_path), 3)
