@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.allocations.states import AllocationState
 from app.db.migrate import upgrade
-from app.deps import Context
+from app.deps import Context, JoinPermit
 from app.main import create_app
 from app.nodes import service as nodes
 from app.planning.commit import Committed, commit
@@ -17,8 +21,9 @@ from app.quarantine import service as quarantines
 from app.quarantine.rules import Code
 from app.settings import Settings
 from app.tasks import service as tasks
+from app.tasks.states import TaskState
 from protocol.node import Registration
-from protocol.task import Request, TaskSpec
+from protocol.task import Checkpoint, Request, TaskSpec
 from solver.pipeline import solve
 from solver.problem import Budget
 from tests.service import registration
@@ -39,19 +44,23 @@ async def ctx(tmp_path: Path, database_url: str) -> AsyncIterator[Context]:
 async def join(ctx: Context, name: str, gpus: int) -> None:
     form = Registration.model_validate(registration(name, gpus=gpus), strict=False)
     async with ctx.database.write() as session:
-        await nodes.register(ctx, session, form, None)
+        await nodes.register(ctx, session, form, JoinPermit())
 
 
-async def submit(ctx: Context, *, gpus: int = 1, replicas: int = 1) -> str:
-    spec = TaskSpec(argv=("true",), replicas=replicas, request=Request(gpus=gpus))
+async def submit(
+    ctx: Context, *, gpus: int = 1, replicas: int = 1, priority: int = 0, **more: Any
+) -> str:
+    spec = TaskSpec(
+        argv=("true",), replicas=replicas, priority=priority, request=Request(gpus=gpus), **more
+    )
     async with ctx.database.write() as session:
         task, _ = await tasks.submit(ctx, session, spec, None)
         return task.id
 
 
-async def snapshot(ctx: Context) -> Snapshot:
+async def snapshot(ctx: Context, *, max_moves: int = 0) -> Snapshot:
     async with ctx.database.read() as session:
-        return await take(ctx, session, BUDGET)
+        return await take(ctx, session, replace(BUDGET, max_moves=max_moves))
 
 
 async def commit_plan(ctx: Context, look: Snapshot, plan_id: str = "p-1") -> Committed:
@@ -151,6 +160,104 @@ async def test_a_node_cordoned_meanwhile_gets_nothing_and_the_others_get_theirs(
     done = await commit_plan(ctx, look)
     assert len(done.placed) == 1
     assert {*done.placed, *done.rejected} == both
+
+
+async def started(ctx: Context, *, hours: float = 1.0, **spec: Any) -> str:
+    """A task that has run for so long."""
+    task = await submit(ctx, **spec)
+    assert (await commit_plan(ctx, await snapshot(ctx))).placed == [task]
+    async with ctx.database.write() as session:
+        row = await tasks.get(session, task)
+        row.state = TaskState.RUNNING
+        row.started_at = ctx.clock.now() - timedelta(hours=hours)
+        for allocation in row.allocations:
+            allocation.state = AllocationState.RUNNING
+    return task
+
+
+async def reserved(ctx: Context, task: str) -> list[str]:
+    async with ctx.database.read() as session:
+        return [slot["node"] for slot in (await tasks.get(session, task)).reserved or ()]
+
+
+async def test_nobody_leaves_for_a_task_that_was_cancelled_meanwhile(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    victim = await started(ctx)
+    urgent = await submit(ctx, priority=10)
+    look = await snapshot(ctx, max_moves=8)
+    async with ctx.database.write() as session:
+        await tasks.cancel(ctx, session, urgent)
+    done = await commit_plan(ctx, look, "p-2")
+    assert (done.displaced, done.placed, done.reserved) == ([], [], [])
+    assert await state(ctx, victim) == "running"
+
+
+async def test_nobody_leaves_for_a_gang_that_cannot_be_placed_whole_any_more(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    await join(ctx, "n2", 1)
+    victim = await started(ctx)
+    gang = await submit(ctx, priority=10, replicas=2)
+    look = await snapshot(ctx, max_moves=8)
+    async with ctx.database.read() as session:
+        [held] = (await tasks.get(session, victim)).allocations
+        other = "n2" if held.node.name == "n1" else "n1"
+    async with ctx.database.write() as session:
+        await nodes.set_schedulable(ctx, session, other, schedulable=False)
+    done = await commit_plan(ctx, look, "p-2")
+    assert (done.displaced, done.rejected) == ([], [gang])
+    assert await state(ctx, victim) == "running"
+
+
+async def test_a_victim_that_ended_meanwhile_leaves_its_room_at_once(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    victim = await started(ctx)
+    urgent = await submit(ctx, priority=10)
+    look = await snapshot(ctx, max_moves=8)
+    async with ctx.database.write() as session:
+        row = await tasks.get(session, victim)
+        row.allocations[0].state = AllocationState.SUCCEEDED
+        await tasks.settle(ctx, session, row)
+    done = await commit_plan(ctx, look, "p-2")
+    assert (done.displaced, done.placed, done.reserved) == ([], [urgent], [])
+
+
+async def test_who_comes_where_somebody_leaves_has_the_room_reserved(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    victim = await started(ctx)
+    urgent = await submit(ctx, priority=10)
+    look = await snapshot(ctx, max_moves=8)
+    done = await commit_plan(ctx, look, "p-2")
+    assert (done.displaced, done.placed, done.reserved) == ([victim], [], [urgent])
+    assert await reserved(ctx, urgent) == ["n1"]
+    again = await commit_plan(ctx, look, "p-3")
+    assert (again.displaced, again.placed, again.reserved) == ([], [], [])
+
+
+async def test_a_task_that_waits_takes_part_only_when_its_time_has_come(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    task = await submit(ctx)
+    async with ctx.database.write() as session:
+        row = await tasks.get(session, task)
+        row.not_before = ctx.clock.now() + timedelta(seconds=100)
+    look = await snapshot(ctx)
+    assert (list(look.pending), look.problem.tasks) == ([], ())
+    assert look.changes_in_seconds == pytest.approx(100, abs=30)
+
+
+async def test_what_time_does_to_costs_makes_no_new_question(ctx: Context) -> None:
+    await join(ctx, "n1", 1)
+    running = await started(ctx, hours=1, checkpoint=Checkpoint())
+    await submit(ctx, gpus=1)
+    first = await snapshot(ctx, max_moves=8)
+    async with ctx.database.write() as session:
+        row = await tasks.get(session, running)
+        row.started_at = ctx.clock.now() - timedelta(hours=9)
+        row.spec = {**row.spec, "checkpoint": None, "kind": "service"}
+    second = await snapshot(ctx, max_moves=8)
+    assert first.problem != second.problem, "it costs something else"
+    assert first.question == second.question
+    await submit(ctx, gpus=1)
+    assert (await snapshot(ctx, max_moves=8)).question != first.question
 
 
 async def test_forty_submissions_at_once_are_all_kept(ctx: Context) -> None:
