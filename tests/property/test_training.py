@@ -5,7 +5,7 @@ import tempfile
 from contextlib import suppress
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.training import StaleGenerationError, Training, latest_in
@@ -18,6 +18,7 @@ ACTIONS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(ACTIONS, max_size=25), st.integers(1, 3))
 def test_the_latest_is_the_last_whole_one_of_the_newest_attempt_that_saved(
     actions: list[tuple[str, int]], keep: int
