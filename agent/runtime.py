@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -30,6 +31,8 @@ log = structlog.get_logger("stowplan.agent")
 
 _SHIM_START_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.05
+_BURIAL_SECONDS = 5.0
+_TRUSTED_KILLS = 12  # a minute: a shim may wait for a process in the kernel, or for room on a disk
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ class Runtime:
         if self._spool.exit(key) is None:
             pidfd = open_pidfd(running.shim) if running else None
             if running is None or pidfd is None:
-                await self._bury(key)
+                state = await self._try_to_bury(key)
             else:
                 self._watch(key, _Watched(pidfd=pidfd, pid=running.shim.pid, is_child=False))
                 stopping = self._spool.stop_order(key) is not None
@@ -116,6 +119,18 @@ class Runtime:
             started_at_ms=running.started_at_ms if running else None,
             exit=self._exit(key) if state is AllocationState.EXITED else None,
         )
+
+    async def _try_to_bury(self, key: Key) -> AllocationState:
+        """What doesn't end although it's killed must not keep the agent from its other work."""
+        try:
+            async with asyncio.timeout(_BURIAL_SECONDS):
+                await self._bury(key)
+        except TimeoutError:
+            # Not before the state knows of the attempt: this runs when our caller is through.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: self._in_background(self._bury_and_tell(key)))
+            return AllocationState.STOPPING
+        return AllocationState.EXITED
 
     async def _shim_has_decided(self, key: Key) -> None:
         """Wait for a shim that was started just before the agent died to say who runs, or to be
@@ -178,12 +193,11 @@ class Runtime:
 
     def stop(self, key: Key, cause: StopCause, reason: str) -> None:
         """End it by its own sequence, its grace included."""
-        intent = self._spool.intent(key)
-        if intent is not None:
-            grace_seconds = intent.allocation.launch.grace_seconds
-            self._order_stop(key, cause=cause, grace_seconds=grace_seconds, reason=reason)
+        self._order_stop(key, cause=cause, grace_seconds=None, reason=reason)
 
-    def _order_stop(self, key: Key, *, cause: StopCause, grace_seconds: float, reason: str) -> None:
+    def _order_stop(
+        self, key: Key, *, cause: StopCause, grace_seconds: float | None, reason: str
+    ) -> None:
         watched = self._watched.get(key)
         if watched is None:
             return  # it has ended; its exit is on the way
@@ -192,7 +206,7 @@ class Runtime:
             signal.pidfd_send_signal(watched.pidfd, signal.SIGTERM)
 
     def kill(self, key: Key, cause: StopCause, reason: str) -> None:
-        """Stop without grace; the second time the shim isn't trusted and is killed itself."""
+        """Stop without grace; from the second time on the shim is helped with it."""
         watched = self._watched.get(key)
         if watched is None:
             return
@@ -201,7 +215,21 @@ class Runtime:
             self._order_stop(key, cause=cause, grace_seconds=0, reason=reason)
             return
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(watched.pidfd, signal.SIGCONT)  # somebody may have stopped it
+        self._in_background(self._help_to_kill(key, watched))
+
+    async def _help_to_kill(self, key: Key, watched: _Watched) -> None:
+        """A shim is killed itself only when it has nothing left to wait for: with it goes the exit
+        code."""
+        left = await asyncio.to_thread(
+            lambda: (
+                bool(kill_marked(MARK, str(self._spool.directory(key))))
+                | self._confining.kill(key.id)
+            )
+        )
+        if not left and watched.kills > _TRUSTED_KILLS and self._watched.get(key) is watched:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)
 
     @property
     def holds_memory(self) -> bool:
@@ -293,9 +321,12 @@ class Runtime:
         if self._spool.exit(key) is not None:
             self._emit_exit(key, self._exit(key))
             return
-        burial = asyncio.get_running_loop().create_task(self._bury_and_tell(key))
-        self._burials.add(burial)
-        burial.add_done_callback(self._burials.discard)
+        self._in_background(self._bury_and_tell(key))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
 
     async def _bury_and_tell(self, key: Key) -> None:
         await self._bury(key)

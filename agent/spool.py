@@ -201,8 +201,13 @@ class Spool:
             started_at_ms=form["started_at_ms"],
         )
 
-    def order_stop(self, key: Key, *, cause: StopCause, grace_seconds: float, reason: str) -> None:
-        """Tell the shim how to stop; it reads this when it is signalled, or before it starts."""
+    def order_stop(
+        self, key: Key, *, cause: StopCause, grace_seconds: float | None, reason: str
+    ) -> None:
+        """Tell the shim how to stop; it reads this when it is signalled, or before it starts.
+
+        ``grace_seconds`` None: by the task's own sequence; 0: at once.
+        """
         form = {"cause": cause, "grace_seconds": grace_seconds, "reason": reason}
         write_whole(self.directory(key) / "stop.json", json.dumps(form).encode())
 

@@ -110,9 +110,7 @@ def _stop_tasks(spool: Spool, say: Callable[[str], None]) -> None:
         if intent is None or running is None:
             continue
         launch = intent.allocation.launch
-        spool.order_stop(
-            key, cause=StopCause.LEFT, grace_seconds=launch.grace_seconds, reason=_REASON
-        )
+        spool.order_stop(key, cause=StopCause.LEFT, grace_seconds=None, reason=_REASON)
         if send_signal(running.shim, signal.SIGTERM):
             waits = max(waits, launch.stop_seconds_max)
             say(f"stopping {intent.allocation.task_name} ({key.id}), {launch.stop_seconds_max:g} s")
