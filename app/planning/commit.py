@@ -7,10 +7,11 @@ leaves is told to stop, and who is to come has the room reserved until it's free
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.allocations.service import bump_revision
-from app.db.tables import Task
+from app.db.tables import Node, Task
 from app.deps import Context
 from app.events.service import EventKind, record
 from app.planning.changes import Slots, changes_of, still_valid
@@ -55,6 +56,7 @@ async def commit(
     changes = changes_of(problem, plan)
     holds = still_valid(fresh.problem, changes)
     carrier = _Carrier(ctx, session, fresh, holds, plan_id)
+    await carrier.lock_who_leaves()
     for task_id in holds:
         await carrier.make_room(fresh.tasks[task_id])
     carrier.fill_room()
@@ -91,6 +93,15 @@ class _Carrier:
         self._plan_id = plan_id
         self._before = {task.id: task.placed for task in fresh.problem.tasks}
         self.done = Committed()
+
+    async def lock_who_leaves(self) -> None:
+        """Reports take their node's row first and their tasks' then. In the same order neither
+        waits for the other for ever."""
+        leavers = [self._fresh.tasks[task] for task in self._holds if self._before[task]]
+        ids = sorted({held.node_id for task in leavers for held in tasks.live(task)})
+        if ids:
+            rows = select(Node.id).where(Node.id.in_(ids)).order_by(Node.id).with_for_update()
+            await self._session.execute(rows)
 
     async def make_room(self, task: Task) -> None:
         """Have the task go from where it is: what runs is told to stop, a reservation ends."""

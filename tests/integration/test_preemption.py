@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app import signals
+from app.loops.nodes import NodesLoop
 from app.nodes.service import get
 from tests.service import Agent, ManualClock, Service, exited, running, state
 
@@ -246,11 +247,16 @@ async def test_a_more_urgent_task_takes_over_the_reservation(
     assert (await cluster.task(victim["id"]))["preemptions"] == 1
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
 async def test_a_reservation_on_a_node_that_takes_nothing_more_is_dropped_and_planned_anew(
-    cluster: Service, clock: ManualClock
+    cluster: Service, clock: ManualClock, is_silent: bool
 ) -> None:
     agent, _, allocation, urgent = await preempted(cluster, clock)
-    await cluster.user.patch("/api/v1/nodes/n1", json={"schedulable": False})
+    if is_silent:
+        clock.advance(HOUR + 1)
+        await NodesLoop(cluster.context).tick()
+    else:
+        await cluster.user.patch("/api/v1/nodes/n1", json={"schedulable": False})
     cluster.context.signals.notify(signals.PLANNING)
 
     async def dropped() -> bool:
@@ -258,7 +264,8 @@ async def test_a_reservation_on_a_node_that_takes_nothing_more_is_dropped_and_pl
 
     await cluster.until(dropped, "the reservation is dropped")
     assert "task_unreserved" in await kinds(cluster, urgent)
-    await agent.report(stopped(allocation))
+    if not is_silent:
+        await agent.report(stopped(allocation))
     other = await cluster.join("n2", gpus=1)
     await wanted(cluster, other, urgent, "run")
 
