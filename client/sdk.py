@@ -17,17 +17,12 @@ import httpx2
 from client.connection import resolve_server, resolve_token
 from client.joining import JoinTokens
 from client.measurements import Measurements
+from client.outputs import Output
 from client.transport import Transport, part_of_path
 
 FINAL_TASK_STATES = ("succeeded", "failed", "cancelled")
 LIVE_TASK_STATES = ("pending", "starting", "running", "stopping")
 
-_LOG_WAIT_SECONDS = 8.0
-_LOG_BYTES = 1 << 16
-_LOG_TAIL_BYTES = 1 << 18
-_LOG_TAIL_BYTES_MAX = 8 << 20
-"""As much as the service keeps of an output."""
-_LOG_PAGE_BYTES_MAX = 1 << 20
 _PAGE = 500
 _ADVICE_PAGE = 100
 """Each of them is a look into the history of a task."""
@@ -132,7 +127,8 @@ class Client:
 
     def log_tail(self, task: str, *, bytes_max: int, replica: int = 0) -> str:
         """The newest ``bytes_max`` bytes of a replica's output so far."""
-        return self._log_page(task, replica=replica, offset=-bytes_max, limit=bytes_max)["text"]
+        output = Output(self._transport, replica=replica)
+        return output.page(task, offset=-bytes_max, limit=bytes_max)["text"]
 
     def logs(
         self,
@@ -156,91 +152,19 @@ class Client:
             tail_lines: Begin with the last lines instead, as far as they lie in the last 8 MiB.
             follow: Wait for more until the task has ended. Otherwise stop at what there is now.
         """
-        of: Json = {"replica": replica, "rank": rank}
-        attempt, end = generation, None
-        if tail_lines is not None:
-            text, page = self._last_lines(task, tail_lines, generation=attempt, **of)
-            yield text
-            attempt, offset = page["generation"] or None, page["next_offset"]
-        while True:
-            page = self._log_page(
-                task,
-                generation=attempt,
-                offset=offset,
-                limit=_LOG_BYTES if rank is None else _LOG_TAIL_BYTES,
-                wait_seconds=_LOG_WAIT_SECONDS if follow else 0.0,
-                **of,
-            )
-            task = page["task"]
-            if page["text"]:
-                yield page["text"]
-            if page["allocation"] is not None:
-                attempt, offset = page["generation"], page["next_offset"]
-            if page["complete"]:
-                if not follow or generation is not None or not self._starts_again(task, attempt):
-                    return
-                attempt, offset = (attempt or 0) + 1, 0
-            elif not follow:
-                end = page["end"] if end is None else end
-                if offset >= end or page["next_offset"] == page["offset"]:
-                    return
-
-    def _last_lines(
-        self,
-        task: str,
-        count: int,
-        *,
-        generation: int | None,
-        replica: int | None,
-        rank: int | None,
-    ) -> tuple[str, Json]:
-        """The last lines so far, and the page that ends with them. Of a rank they may be far apart,
-        so ever more is looked through.
-        """
-        span = _LOG_TAIL_BYTES
-        of: Json = {"generation": generation, "replica": replica, "rank": rank}
-        while True:
-            first = page = self._log_page(task, offset=-span, limit=_LOG_PAGE_BYTES_MAX, **of)
-            texts = [page["text"]]
-            while page["offset"] < page["next_offset"] < first["end"]:
-                page = self._log_page(
-                    task, offset=page["next_offset"], limit=_LOG_PAGE_BYTES_MAX, **of
-                )
-                texts.append(page["text"])
-            lines = "".join(texts).splitlines(keepends=True)
-            whole = first["offset"] <= first["start"] or span >= _LOG_TAIL_BYTES_MAX
-            if len(lines) > count or whole:
-                return "".join(lines[max(len(lines) - count, 0) :]), page
-            span = min(span * 4, _LOG_TAIL_BYTES_MAX)
+        output = Output(self._transport, replica=replica, rank=rank)
+        return output.read(
+            task,
+            generation=generation,
+            offset=offset,
+            tail_lines=tail_lines,
+            follow=follow,
+            starts_again=self._starts_again,
+        )
 
     def _starts_again(self, task: str, attempt: int | None) -> bool:
         """After an attempt: True once there is another, False when the task has ended."""
         return any(view["generation"] > (attempt or 0) for view in self.changes(task))
-
-    def _log_page(
-        self,
-        task: str,
-        *,
-        replica: int | None = None,
-        rank: int | None = None,
-        generation: int | None = None,
-        offset: int = 0,
-        limit: int = _LOG_BYTES,
-        wait_seconds: float = 0.0,
-    ) -> Json:
-        return self._transport.call(
-            "GET",
-            f"/api/v1/tasks/{part_of_path(task)}/logs",
-            params={
-                "replica": replica,
-                "rank": rank,
-                "generation": generation,
-                "offset": offset,
-                "limit": limit,
-                "wait": wait_seconds,
-            },
-            wait_seconds=wait_seconds,
-        )
 
     def nodes(self) -> Iterator[Json]:
         """Nodes with their devices and who holds them, by name."""

@@ -85,6 +85,20 @@ def test_tail_begins_with_the_last_lines(stowplan: Client) -> None:
     assert "".join(stowplan.logs(task["id"], offset=-3, follow=False)) == "99\n"
 
 
+def test_one_ranks_lines_are_read_and_its_last_ones_found_far_back(stowplan: Client) -> None:
+    code = (
+        "print('[rank1]: first'); print('[rank1]: last')\n"
+        "for n in range(40_000): print('[rank0]: step', n)"
+    )
+    task = stowplan.submit(python(code))
+    stowplan.wait(task["id"])
+    of_rank = {"replica": 0, "rank": 1, "follow": False}
+    assert "".join(stowplan.logs(task["id"], **of_rank)) == "first\nlast\n"
+    assert "".join(stowplan.logs(task["id"], tail_lines=1, **of_rank)) == "last\n"
+    tail = stowplan.logs(task["id"], replica=0, rank=0, tail_lines=2, follow=False)
+    assert "".join(tail) == "step 39998\nstep 39999\n"
+
+
 def test_cancelled_task_stops_and_cancelling_again_changes_nothing(stowplan: Client) -> None:
     task = stowplan.submit(python("import time; print('up'); time.sleep(600)", grace_seconds=1.0))
     assert next(stowplan.logs(task["id"])) == "up\n"
