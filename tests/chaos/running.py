@@ -68,6 +68,7 @@ class _Run:
         """Who is to come back, and when."""
 
     def outcome(self) -> Outcome:
+        self._stand.wait_for_server()  # the schedule before may have killed it
         begin = time.monotonic()
         with self._stand.client() as client:
             for task in self._schedule.tasks:

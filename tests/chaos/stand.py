@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent.runtime import MARK
+from client.errors import NotReachableError
 from client.sdk import Client
 from tests.agent_node import RUN_AGENT
 from tests.waiting import wait_for
@@ -62,6 +63,7 @@ class Stand:
     def __enter__(self) -> Self:
         try:
             self.start_server()
+            self.wait_for_server()
             for name in NODES:
                 self.start_agent(name)
             with self.client() as client:
@@ -104,6 +106,20 @@ class Stand:
         if first:
             wait_for(url.exists, "the service tells its address", START_SECONDS)
             self._port = int(url.read_text().strip().rpartition(":")[2])
+
+    def wait_for_server(self) -> None:
+        """One that was just started answers only after a while, and a client has no patience with
+        one that it never reached.
+        """
+
+        def answers() -> bool:
+            try:
+                with self.client() as client:
+                    return list(client.tasks(limit=1)) is not None
+            except NotReachableError:
+                return False
+
+        wait_for(answers, "the service answers", START_SECONDS)
 
     def kill_server(self) -> None:
         assert self._server is not None
