@@ -17,7 +17,7 @@ from app.events.service import EventKind, record
 from app.planning.changes import Slots, changes_of, still_valid
 from app.planning.placing import place, places
 from app.planning.reservations import (
-    held_by_leavers,
+    leaving,
     reason,
     release,
     reserve,
@@ -122,8 +122,9 @@ class _Carrier:
     def fill_room(self) -> None:
         """Place what can start at once, and keep room for the rest."""
         look = self._fresh
-        now = room_now(look)
-        left = held_by_leavers(look)
+        leavers = leaving(look)
+        left = {node for places in leavers.values() for node in places}
+        now = room_now(look, {slot.node for slots in self._holds.values() for slot in slots} & left)
         for task_id, slots in self._holds.items():
             if not slots:
                 continue
@@ -134,7 +135,7 @@ class _Carrier:
             if tasks.live(task):  # it's moved: it leaves first
                 reserve(self._ctx, self._session, task, slots, None, self._plan_id)
             elif faults:
-                waiting = waits_for(look, now, slots) or reason(faults[0].text)
+                waiting = waits_for(look, now, leavers, slots) or reason(faults[0].text)
                 reserve(self._ctx, self._session, task, slots, waiting, self._plan_id)
                 self.done.reserved.append(task_id)
             else:

@@ -6,6 +6,7 @@ there stays until it's gone. It becomes an allocation when the specification fin
 it, and ends when its room can't be had any more: then the task is planned anew.
 """
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,11 +49,17 @@ def judge(look: Snapshot) -> Verdicts:
     verdicts = Verdicts()
     if not look.reserved:
         return verdicts
-    problem = look.problem
+    where = {slot.node for slots in look.reserved.values() for slot in slots}
     later = Room(
-        problem.nodes, (task for task in problem.tasks if task.placed and task.id not in look.kept)
+        look.problem.nodes,
+        (
+            task
+            for task in look.problem.tasks
+            if task.id not in look.kept and any(slot.node in where for slot in task.placed)
+        ),
     )
-    now = room_now(look)
+    now = room_now(look, where)
+    leavers = leaving(look)
     for task in sorted((look.tasks[t] for t in look.reserved), key=lambda t: (-t.priority, t.id)):
         slots, wish = look.reserved[task.id], look.wish(task)
         is_gone = not tasks.live(task)
@@ -70,7 +77,9 @@ def judge(look: Snapshot) -> Verdicts:
         if not faults:
             now.add(wish, slots)
             verdicts.start.append((task, slots))
-        elif task.waiting != (waiting := waits_for(look, now, slots) or reason(faults[0].text)):
+        elif task.waiting != (
+            waiting := waits_for(look, now, leavers, slots) or reason(faults[0].text)
+        ):
             verdicts.wait.append((task, waiting))
     return verdicts
 
@@ -127,35 +136,41 @@ def release(ctx: Context, session: AsyncSession, task: Task, why: str) -> None:
     )
 
 
-def room_now(look: Snapshot) -> Room:
-    """What holds room at this moment, also what is on its way out."""
-    held = (task for task in look.tasks.values() if tasks.live(task))
+def room_now(look: Snapshot, where: Set[str]) -> Room:
+    """What holds room on these nodes at this moment, also what is on its way out."""
+    ids = {look.nodes[name].id for name in where if name in look.nodes}
+    held = (
+        task
+        for task in look.tasks.values()
+        if any(allocation.node_id in ids for allocation in tasks.live(task))
+    )
     return Room(look.problem.nodes, (look.where_it_is(task) for task in held))
 
 
-def waits_for(look: Snapshot, now: Room, slots: tuple[Slot, ...]) -> dict[str, Any] | None:
+def leaving(look: Snapshot) -> dict[str, set[str]]:
+    """Who is being stopped, and the nodes that it still holds room on."""
+    return {
+        task.id: {slot.node for slot in look.where_it_is(task).placed}
+        for task in look.tasks.values()
+        if task.state == TaskState.STOPPING and tasks.live(task)
+    }
+
+
+def waits_for(
+    look: Snapshot, now: Room, leavers: Iterable[str], slots: tuple[Slot, ...]
+) -> dict[str, Any] | None:
     """Whom a task with a reservation waits for; None when nobody leaves its room."""
-    leaving = now.in_the_way(slots, (t.id for t in look.tasks.values() if _is_leaving(t)))
-    if not leaving:
+    first = now.in_the_way(slots, leavers)
+    if not first:
         return None
-    first = [_leaves(look, look.tasks[task], node) for task, node in leaving[:_NAMED]]
-    rest = f" and {len(leaving) - _NAMED} more" if len(leaving) > _NAMED else ""
-    return reason("; ".join(first) + rest, nodes=len({node for _, node in leaving}))
-
-
-def held_by_leavers(look: Snapshot) -> set[str]:
-    """The nodes that somebody is leaving."""
-    leavers = (task for task in look.tasks.values() if _is_leaving(task))
-    return {slot.node for task in leavers for slot in look.where_it_is(task).placed}
+    named = [_leaves(look, look.tasks[task], node) for task, node in first[:_NAMED]]
+    rest = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
+    return reason("; ".join(named) + rest, nodes=len({node for _, node in first}))
 
 
 def reason(text: str, nodes: int = 1) -> dict[str, Any]:
     """As the plan's own reasons are kept."""
     return {"reasons": [{"code": REASON_CODE, "text": text, "nodes": nodes}], "fixes": []}
-
-
-def _is_leaving(task: Task) -> bool:
-    return task.state == TaskState.STOPPING and bool(tasks.live(task))
 
 
 def _leaves(look: Snapshot, task: Task, node: str) -> str:

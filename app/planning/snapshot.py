@@ -66,6 +66,7 @@ class Snapshot:
         }
         self._names = {node.id: node.name for node in nodes}
         self._changes: list[datetime] = []
+        self._moves = budget.max_moves != 0
         self.reserved = {
             task.id: reserved_slots(task)
             for task in unfinished
@@ -163,9 +164,9 @@ class Snapshot:
         held = tasks.live(task)
         if not held:
             return self._wish(task, spec)
-        if not self._may_be_touched(task, spec, held):
-            return self._fact(task, spec, held)
         cost = self._stop_cost(task, spec, held)
+        if cost is None:
+            return self._fact(task, spec, held)
         return replace(
             self._wish(task, spec),
             replicas=len(held),
@@ -176,31 +177,26 @@ class Snapshot:
             duration_seconds=None,
         )
 
-    def _may_be_touched(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> bool:
-        """Whether a plan may move or evict what runs."""
-        if task.state not in {TaskState.STARTING, TaskState.RUNNING} or not spec.preemptible:
-            return False
+    def _stop_cost(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> int | None:
+        """Of what runs; None where no plan may touch it."""
+        if not self._moves or not spec.preemptible:
+            return None
+        if task.state not in {TaskState.STARTING, TaskState.RUNNING}:
+            return None
         if len(held) < len(tasks.current(task)):
-            return False  # it's about to end: some of its replicas have
+            return None  # it's about to end: some of its replicas have
         if any(self.nodes[place].state != NodeState.READY for place in self._places(held)):
-            return False  # the order wouldn't arrive
+            return None  # the order wouldn't arrive
         if task.state == TaskState.STARTING:
-            return True
-        work = work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
+            return 1
         if task.started_at is not None and self._is_ahead(
             task.started_at + timedelta(seconds=self.moment.preempt_after_seconds)
         ):
-            return False
+            return None
+        work = work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
         # All of somebody's work is never thrown away for a task of the same priority.
         outranked = self._highest_waiting is not None and self._highest_waiting > task.priority
-        return outranked or not work.is_lost_whole
-
-    def _stop_cost(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> int:
-        if task.state == TaskState.STARTING:
-            return 1
-        return stop_cost(
-            work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
-        )
+        return stop_cost(work) if outranked or not work.is_lost_whole else None
 
     def _fact(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> ProblemTask:
         # What runs is a fact, not a wish: its remaining replicas, where they are, with no topology
