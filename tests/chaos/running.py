@@ -160,7 +160,9 @@ class _Run:
 
     def _cancel(self, task: str, client: Client) -> None:
         self._cancelled.add(task)
-        client.cancel(task)  # patient while a service comes back
+        if any(target is Target.SERVER for _, target, _ in self._due):
+            self._bring_back(all_of_them=True)  # the client waits for it, and nobody else is there
+        client.cancel(task)
         self._hits += 1
 
     def _kill_one(self, blow: Blow) -> None:
