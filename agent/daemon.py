@@ -13,7 +13,7 @@ from agent import progress
 from agent.attempt import Step
 from agent.checks import Checks
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
-from agent.event_log import EventLog
+from agent.devices.releasing import Releases
 from agent.events import (
     Acknowledged,
     AwaitRelease,
@@ -34,17 +34,17 @@ from agent.events import (
     Ticked,
 )
 from agent.joining import Membership, join
-from agent.log_disk import LogDisk
-from agent.logs import LogShipper
-from agent.measuring import Measuring, RunningTask
+from agent.output.log_disk import LogDisk
+from agent.output.logs import LogShipper
 from agent.processes import boot_id
 from agent.reconcile import State
-from agent.releasing import Releases
 from agent.runtime import Runtime
-from agent.shipping import SampleShipper
-from agent.sights import Sight
+from agent.samples.event_log import EventLog
+from agent.samples.measuring import Measuring, RunningTask
+from agent.samples.shipping import SampleShipper
+from agent.samples.sights import Sight
 from agent.spool import Spool
-from agent.watches import Watches
+from agent.watches.watching import Watches
 from protocol import VERSION
 from protocol.report import AllocationReport, AllocationState, Report, ReportAck
 from telemetry.samples import Inventory

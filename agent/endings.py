@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent import failures
-from agent.failures import Failure
+from agent.output import failures
+from agent.output.failures import Failure
 from protocol.desired import StopCause
 from protocol.report import Exit, Saved
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.shares import Offer, device_environment
+from agent.devices.shares import Offer, device_environment
 from protocol.desired import DesiredAllocation, Launch
 from protocol.ranks import LINE_PREFIX_TEMPLATE, local_ranks
 from protocol.task import AskBy

@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from agent import endings, shim
-from agent.confinement import Confining, NotAllowedError
-from agent.devices import NodeDevices
+from agent.confining.confinement import Confining, NotAllowedError
+from agent.devices.offers import NodeDevices
 from agent.environment import Base, task_environment
 from agent.events import Event, Exited, Found, Key, Moment, PortLeased, Start, Started
 from agent.ports import NoPortError, PortLeases

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent.accounts import RootTasks
+from agent.confining.accounts import RootTasks
 from protocol.task import ENFORCE_LABEL, Enforced, Label
 from protocol.wire import Name
 from telemetry.probes.simulated import parse_groups

@@ -4,8 +4,8 @@ One directory an allocation, with the lock that allows one running copy of it, a
 each generation::
 
     STATE_DIR/agent.lock  token  lease.json
-    STATE_DIR/events.log            see :mod:`agent.event_log`
-    STATE_DIR/samples/              see :mod:`agent.sample_spool`
+    STATE_DIR/events.log            see :mod:`agent.samples.event_log`
+    STATE_DIR/samples/              see :mod:`agent.samples.sample_spool`
     STATE_DIR/artifacts/TASK/       what the task wants to keep; never removed by us
                                     (elsewhere with ``artifacts_dir``)
     STATE_DIR/allocations/ID/lock
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.accounts import Account
+from agent.confining.accounts import Account
 from agent.events import Key
 from agent.files import sync_directory, write_whole
 from agent.processes import Identity
@@ -43,7 +43,7 @@ class Intent:
     env: dict[str, str]
     working_dir: str
     confinement: dict[str, Any] = field(default_factory=dict)
-    """What it is held to, as the shim reads it (:mod:`agent.confinement`)."""
+    """What it is held to, as the shim reads it (:mod:`agent.confining.confinement`)."""
     baseline_memory_mib: dict[str, int | None] = field(default_factory=dict)
     """In use on each of its devices before its start: what is to be come back to."""
 

@@ -13,30 +13,36 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from agent.accounts import Account, UnknownAccountError, account_for_tasks, closed_to, refusal
-from agent.cgroups import detect
 from agent.client import RefusedError, ServiceClient
 from agent.clock import Clock
-from agent.confinement import Confining, topology_of
+from agent.confining.accounts import (
+    Account,
+    UnknownAccountError,
+    account_for_tasks,
+    closed_to,
+    refusal,
+)
+from agent.confining.cgroups import detect
+from agent.confining.confinement import Confining, topology_of
 from agent.daemon import Daemon, watch_signals
-from agent.devices import NodeDevices
+from agent.devices.offers import NodeDevices
+from agent.devices.releasing import Releases
 from agent.environment import make_base
-from agent.event_log import EventLog
 from agent.joining import Membership
-from agent.log_disk import LogDisk
-from agent.logs import LogShipper
-from agent.measuring import Measuring
-from agent.outputs import Outputs
+from agent.output.log_disk import LogDisk
+from agent.output.logs import LogShipper
+from agent.output.outputs import Outputs
 from agent.ports import PortLeases
-from agent.releasing import Releases
 from agent.runtime import Runtime
-from agent.sample_spool import SampleSpool
+from agent.samples.event_log import EventLog
+from agent.samples.measuring import Measuring
+from agent.samples.sample_spool import SampleSpool
+from agent.samples.shipping import SampleShipper
+from agent.samples.windows import Window
 from agent.settings import AgentSettings
-from agent.shipping import SampleShipper
 from agent.spool import Spool, StateDirBusyError
-from agent.unit import notify
-from agent.watches import Watches
-from agent.windows import Window
+from agent.upkeep.unit import notify
+from agent.watches.watching import Watches
 from telemetry.collect import Collector, make_collector
 from telemetry.probes.tasks import TaskReader
 

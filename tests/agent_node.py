@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from agent.confinement import sweep
+from agent.confining.confinement import sweep
 from agent.runtime import MARK
 from tests.agent_service import JOIN_TOKEN, AgentService
 from tests.waiting import DEADLINE_SECONDS

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent import shim
-from agent.accounts import Account
+from agent.confining.accounts import Account
 from agent.events import Key
 from agent.processes import kill_marked
 from agent.runtime import MARK

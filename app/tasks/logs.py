@@ -21,7 +21,7 @@ _LOOK_BACK_BYTES = 64 << 10
 """How far a line is followed back to learn whose it is."""
 _DROPPED_AT_ONCE = 256
 _HOLE = re.compile(rb"\0{512,}")
-"""What a node gave up of a rank's file before torchrun had read it (agent/log_disk.py)."""
+"""What a node gave up of a rank's file before torchrun had read it (agent/output/log_disk.py)."""
 
 
 async def append(

@@ -13,8 +13,8 @@ from client.errors import ConflictError, Fault, InvalidInputError, faults_of
 from client.output import Format, Table, say, show
 
 if TYPE_CHECKING:
-    from agent.checkup import Finding
     from agent.settings import AgentSettings
+    from agent.upkeep.checkup import Finding
 
 JOIN_TOKEN_FILE = "join.token"  # noqa: S105 - the name of the file, not a token
 
@@ -163,8 +163,8 @@ def doctor(
 
     Exit code 1 when something fails. Looks, and changes nothing.
     """
-    from agent.checkup import Grade
-    from agent.doctor import examine
+    from agent.upkeep.checkup import Grade
+    from agent.upkeep.doctor import examine
 
     found = examine(
         _settings(
@@ -199,7 +199,7 @@ def unit(
 
     Upgrades and restarts leave its tasks running.
     """
-    from agent.unit import unit as text
+    from agent.upkeep.unit import unit as text
 
     given = _merged(context.obj, server=server, name=name, state_dir=state_dir)
     if any(ord(character) < 32 for value in given.values() for character in str(value)):
@@ -221,8 +221,8 @@ def uninstall(
     ] = False,
 ) -> None:
     """End this machine's tasks, tell the service, and remove what the agent keeps here."""
-    from agent.uninstall import NotNowError
-    from agent.uninstall import uninstall as undo
+    from agent.upkeep.uninstall import NotNowError
+    from agent.upkeep.uninstall import uninstall as undo
 
     settings = _settings(context.obj, server=server, name=name, state_dir=state_dir)
     try:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.accounts import find
-from agent.cgroups import detect, left_of
-from agent.confinement import sweep
-from agent.limits import Version
+from agent.confining.accounts import find
+from agent.confining.cgroups import detect, left_of
+from agent.confining.confinement import sweep
+from agent.confining.limits import Version
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState
 from tests.agent_node import RUN_AGENT, Node, leave

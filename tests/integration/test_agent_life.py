@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.cgroups import left_of
+from agent.confining.cgroups import left_of
 from agent.processes import lock_holder
 from protocol.desired import StopCause
 from tests.agent_node import Node, leave

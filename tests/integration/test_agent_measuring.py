@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.event_log import EventLog
 from agent.processes import kill_marked
 from agent.runtime import MARK
+from agent.samples.event_log import EventLog
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.report import AllocationState
 from telemetry.samples import DeviceEvent, DeviceEventKind

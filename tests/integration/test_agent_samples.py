@@ -8,9 +8,9 @@ import pytest
 
 from agent.client import RefusedError, ServiceClient, UnreachableError
 from agent.clock import Clock
-from agent.sample_spool import SampleSpool
-from agent.shipping import SampleShipper
-from agent.windows import Window
+from agent.samples.sample_spool import SampleSpool
+from agent.samples.shipping import SampleShipper
+from agent.samples.windows import Window
 from protocol.samples import BATCHES_MAX
 from telemetry.samples import DiskCounters
 from tests.agent_service import LOSE_ANSWER, NODE_TOKEN, AgentService, rows, serving

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent import shim
-from agent.accounts import Account
+from agent.confining.accounts import Account
 from agent.processes import open_pidfd, send_signal
 from tests.shim_bench import KEY, Bench, sh, shim_bench
 from tests.waiting import DEADLINE_SECONDS, wait_for

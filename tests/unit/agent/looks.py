@@ -3,7 +3,7 @@
 from typing import Any
 
 from agent.events import Moment
-from agent.windows import Look
+from agent.samples.windows import Look
 from telemetry.samples import DeviceSample, HostSample, TaskSample
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.accounts import (
+from agent.confining.accounts import (
     RootTasks,
     UnknownAccountError,
     account_for_tasks,

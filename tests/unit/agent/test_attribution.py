@@ -1,6 +1,6 @@
 import pytest
 
-from agent.attribution import TaskUse, attributed
+from agent.samples.attribution import TaskUse, attributed
 from telemetry.samples import DeviceProcess, DeviceSample, TaskSample
 from tests.unit.agent.looks import device, task
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.cgroups import LEAF, ControlGroups, detect, name_of
-from agent.confinement import sweep
-from agent.limits import Setting, Version
+from agent.confining.cgroups import LEAF, ControlGroups, detect, name_of
+from agent.confining.confinement import sweep
+from agent.confining.limits import Setting, Version
 from tests.waiting import wait_for
 
 CONTROLLERS = "cpuset cpu io memory pids"

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 from agent.clock import Clock
-from agent.windows import Look, Window, newest_ms
+from agent.samples.windows import Look, Window, newest_ms
 from tests.unit.agent.looks import host
 
 HOUR_SECONDS = 3600.0

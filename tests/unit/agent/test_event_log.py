@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.event_log import EVENTS_PER_REPORT, EventLog
+from agent.samples.event_log import EVENTS_PER_REPORT, EventLog
 from telemetry.samples import DeviceEvent, DeviceEventKind
 from tests.full_disk import no_file_beyond
 

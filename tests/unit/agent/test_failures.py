@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from agent import failures
+from agent.output import failures
 
 CHAINED = """\
 step 1

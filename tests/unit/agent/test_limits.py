@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.limits import (
+from agent.confining.limits import (
     NOFILE,
     OVERUSE_SECONDS,
     Topology,

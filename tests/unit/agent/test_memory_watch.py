@@ -1,9 +1,9 @@
 """Memory that nobody but the agent watches."""
 
+from agent.confining.limits import OVERUSE_SECONDS
 from agent.events import Key, Moment, Overused
-from agent.limits import OVERUSE_SECONDS
-from agent.memory_watch import MemoryWatch
-from agent.sights import Sight
+from agent.samples.sights import Sight
+from agent.watches.memory_watch import MemoryWatch
 from telemetry.probes.tasks import TaskReading
 from telemetry.samples import HostInventory, Inventory, TaskSample
 

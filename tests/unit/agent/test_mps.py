@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.mps import pipe_directory
+from agent.devices.mps import pipe_directory
 
 
 @pytest.fixture(params=[socket.SOCK_SEQPACKET, socket.SOCK_STREAM])

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 
 from agent.events import Event, Key, Overused
-from agent.overuse import Judgement, Overuses, Said
-from agent.sights import Sight
-from agent.watches import Notes
+from agent.samples.sights import Sight
+from agent.watches.overuse import Judgement, Overuses, Said
+from agent.watches.watching import Notes
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.task import Overuse as Policy
 from telemetry.probes.tasks import TaskReading

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.release import (
+from agent.devices.release import (
     EMPTY_MIB,
     TOLERANCE_MIB,
     UNLISTED_TOLERANCE_MIB,

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from agent.devices.releasing import Releases
 from agent.events import DevicesReleased, Event, Key, ReleaseDelayed
-from agent.releasing import Releases
-from agent.sights import Sight
+from agent.samples.sights import Sight
 from agent.spool import Intent, Spool
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from telemetry.probes.tasks import TaskReading

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sample_spool import SampleSpool, Taken
-from agent.windows import row_count
+from agent.samples.sample_spool import SampleSpool, Taken
+from agent.samples.windows import row_count
 from protocol.samples import HostColumns, HostValues, SampleBatch
 from tests.full_disk import no_file_beyond
 

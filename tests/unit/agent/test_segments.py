@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.segments import Record, Segments
+from agent.samples.segments import Record, Segments
 from tests.full_disk import no_file_beyond
 
 MIB = 1 << 20

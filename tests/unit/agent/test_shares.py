@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.shares import (
+from agent.devices.shares import (
     Offer,
     Strength,
     device_environment,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.torch_options import understands_fraction
+from agent.devices.torch_options import understands_fraction
 
 KNOWS = "static double per_process_memory_fraction();"
 

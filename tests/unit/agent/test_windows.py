@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from agent.windows import Look, Window, newest_ms, row_count
+from agent.samples.windows import Look, Window, newest_ms, row_count
 from protocol.samples import SampleBatch
 from tests.unit.agent.looks import device, host, look, task
 

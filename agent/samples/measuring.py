@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent.attribution import TaskUse, attributed
 from agent.clock import Clock
-from agent.event_log import EventLog
 from agent.processes import parent
-from agent.sample_spool import SampleSpool
-from agent.shipping import SampleShipper
-from agent.sights import Sight
-from agent.windows import Look, Window
+from agent.samples.attribution import TaskUse, attributed
+from agent.samples.event_log import EventLog
+from agent.samples.sample_spool import SampleSpool
+from agent.samples.shipping import SampleShipper
+from agent.samples.sights import Sight
+from agent.samples.windows import Look, Window
 from telemetry.collect import Collection, Collector
 from telemetry.probes.tasks import TaskReader, TaskReading
 from telemetry.samples import DeviceEvent, Inventory

@@ -1,8 +1,8 @@
 """What attempts print, as bytes with offsets that last: whatever was given up of the beginning, a
 byte keeps its number, also for an agent that is started anew.
 
-Normally what is given up becomes a hole (:mod:`agent.holes`). Where the file system can't make any,
-the file is cut to its end, written anew: a task appends to it (``O_APPEND``), so it goes on behind
+Normally what is given up becomes a hole (:mod:`agent.output.holes`). Where the file system can't
+make any, the file is cut to its end, written anew: a task appends to it (``O_APPEND``), so it goes on behind
 that, and ``output.base`` says which offset the file begins with now. What's written in the instant
 of the cut is lost, or comes before the end; a crash in it makes offsets jump, but never return.
 """
@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import holes
 from agent.events import Key
 from agent.files import write_whole
+from agent.output import holes
 from agent.spool import Spool
 
 _LINE_SOUGHT_BYTES = 64 << 10

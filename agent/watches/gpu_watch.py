@@ -1,10 +1,12 @@
-"""Warns tasks that overuse devices, and has those stopped that are to be (:mod:`agent.overuse`)."""
+"""Warns tasks that overuse devices, and has those stopped that are to be
+(:mod:`agent.watches.overuse`).
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from agent.events import Event, Key, Overused
-from agent.overuse import Overuses
-from agent.sights import Sight
+from agent.samples.sights import Sight
+from agent.watches.overuse import Overuses
 from protocol.desired import DesiredAllocation
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from agent.client import RefusedError, ServiceClient, UnreachableError
 from agent.events import Key
-from agent.outputs import Outputs, Piece
+from agent.output.outputs import Outputs, Piece
 from protocol.report import LogChunk
 
 CHUNK_BYTES = 256 << 10

@@ -13,8 +13,8 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from agent.segments import Record, Segments
-from agent.windows import newest_ms, row_count
+from agent.samples.segments import Record, Segments
+from agent.samples.windows import newest_ms, row_count
 from protocol.samples import BATCHES_MAX, SampleBatch
 
 MOST_AGE_MS = 24 * 3600 * 1000

@@ -1,7 +1,7 @@
 """Whether tasks keep within their share of a device. Pure: what was seen in, what to say of it out.
 
-Where nothing but good will keeps a task within its share (:mod:`agent.shares`), what its processes
-hold by NVML's word is compared with it. One that has a device whole can't overuse it. Two readings
+Where nothing but good will keeps a task within its share (:mod:`agent.devices.shares`), what its
+processes hold by NVML's word is compared with it. One that has a device whole can't overuse it. Two readings
 in a row must say the same, the second looked up for the purpose: memory goes up and down while a
 program starts and ends. What isn't known neither accuses nor clears anybody.
 
@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.devices.shares import is_whole, memory_limit_mib
 from agent.events import Key
-from agent.shares import is_whole, memory_limit_mib
-from agent.sights import Sight
+from agent.samples.sights import Sight
 from protocol.desired import DesiredAllocation
 from protocol.task import Overuse as Policy
 from telemetry.samples import DeviceSample

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agent.shares import FRACTION_OPTION
+from agent.devices.shares import FRACTION_OPTION
 
 _HEADER = Path("include/c10/cuda/CUDAAllocatorConfig.h")
 _HEADER_BYTES = 256 << 10

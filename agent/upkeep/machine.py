@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from agent.accounts import UnknownAccountError, account_for_tasks, closed_to, refusal
-from agent.cgroups import CONTROLLERS
-from agent.checkup import Finding, fail, ok, warn
-from agent.limits import NOFILE
+from agent.confining.accounts import UnknownAccountError, account_for_tasks, closed_to, refusal
+from agent.confining.cgroups import CONTROLLERS
+from agent.confining.limits import NOFILE
 from agent.ports import FIRST, LAST
 from agent.settings import AgentSettings
+from agent.upkeep.checkup import Finding, fail, ok, warn
 from protocol.task import Enforced
 from telemetry.collect import make_collector
 from telemetry.probes.cgroups import V2, group_of, tree_of

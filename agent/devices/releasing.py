@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from agent.devices.release import Claim, DeviceVerdict, Evidence, Verdict, in_words, judged
+from agent.devices.shares import is_whole
 from agent.events import DevicesReleased, Event, Key, Moment, ReleaseDelayed
 from agent.processes import boot_id, name, parent
-from agent.release import Claim, DeviceVerdict, Evidence, Verdict, in_words, judged
-from agent.shares import is_whole
-from agent.sights import Sight
+from agent.samples.sights import Sight
 from agent.spool import Spool
 from telemetry.samples import SIMULATED_PREFIX
 

@@ -4,9 +4,9 @@ that takes everything at once: who must rely on it demands ``enforce: memory``."
 
 from collections.abc import Callable, Mapping
 
+from agent.confining.limits import Verdict, judge_memory
 from agent.events import Event, Key, Overused
-from agent.limits import Verdict, judge_memory
-from agent.sights import Sight
+from agent.samples.sights import Sight
 
 
 class MemoryWatch:

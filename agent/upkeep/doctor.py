@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from agent import machine
-from agent.accounts import is_loopback
-from agent.cgroups import left_of
-from agent.checkup import Finding, fail, ok, warn
+from agent.confining.accounts import is_loopback
+from agent.confining.cgroups import left_of
 from agent.processes import lock_holder, marked_below
 from agent.runtime import MARK
 from agent.settings import AgentSettings
+from agent.upkeep import machine
+from agent.upkeep.checkup import Finding, fail, ok, warn
 
 _REQUEST_SECONDS = 5.0
 _SKEW_SECONDS = 2.0

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from agent.mps import pipe_directory
-from agent.shares import Offer, is_whole, node_labels
-from agent.sights import Sight
-from agent.torch_options import understands_fraction
+from agent.devices.mps import pipe_directory
+from agent.devices.shares import Offer, is_whole, node_labels
+from agent.devices.torch_options import understands_fraction
+from agent.samples.sights import Sight
 from protocol.desired import DesiredAllocation
 from telemetry.samples import Inventory
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from agent import holes
 from agent.events import Key
-from agent.outputs import Outputs
+from agent.output import holes
+from agent.output.outputs import Outputs
 from agent.processes import descendants
 from agent.spool import Spool
 

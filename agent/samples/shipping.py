@@ -9,8 +9,8 @@ import structlog
 
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.events import Moment
-from agent.sample_spool import SampleSpool, Taken
-from agent.windows import Window, row_count
+from agent.samples.sample_spool import SampleSpool, Taken
+from agent.samples.windows import Window, row_count
 from protocol import VERSION
 from protocol.samples import BATCHES_MAX, SampleReport
 from telemetry.samples import HostSample

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from agent.events import Event, Key, Overused
-from agent.gpu_watch import GpuWatch
-from agent.memory_watch import MemoryWatch
-from agent.sights import Sight
+from agent.samples.sights import Sight
+from agent.watches.gpu_watch import GpuWatch
+from agent.watches.memory_watch import MemoryWatch
 from protocol.desired import DesiredAllocation
 
 

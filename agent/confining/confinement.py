@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.accounts import Account
-from agent.cgroups import ControlGroups, Group, left_of
-from agent.limits import Topology, labels_of, limits_of, whole_of
+from agent.confining.accounts import Account
+from agent.confining.cgroups import ControlGroups, Group, left_of
+from agent.confining.limits import Topology, labels_of, limits_of, whole_of
 from protocol.desired import DesiredAllocation
 
 _RESOURCES = {"nofile": resource.RLIMIT_NOFILE, "memlock": resource.RLIMIT_MEMLOCK}

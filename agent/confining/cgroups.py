@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from agent.limits import Setting, Version
+from agent.confining.limits import Setting, Version
 from telemetry.probes.cgroups import V2, group_of, tree_of
 
 CONTROLLERS = ("cpu", "memory", "pids", "cpuset")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import structlog
 
-from agent.accounts import UnknownAccountError, account_for_tasks
 from agent.client import RefusedError
-from agent.confinement import sweep
+from agent.confining.accounts import UnknownAccountError, account_for_tasks
+from agent.confining.confinement import sweep
 from agent.daemon import Daemon
 from agent.processes import kill_marked_below, lock_holder, send_signal
 from agent.runtime import MARK

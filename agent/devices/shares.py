@@ -6,7 +6,7 @@ There are three strengths, and a task is told which it has (``STOWPLAN_GPU_ENFOR
 * ``whole`` and ``mig``: the device is the task's alone, a GPU or a part that the hardware keeps;
 * ``mps``: the driver refuses memory beyond the share, where an MPS control daemon runs;
 * ``cooperative``: nothing but the program's own good will. torch's allocator is asked to keep to
-  the share; whoever doesn't is found out by :mod:`agent.overuse`, after the fact.
+  the share; whoever doesn't is found out by :mod:`agent.watches.overuse`, after the fact.
 
 Visibility (``CUDA_VISIBLE_DEVICES``) is of the last kind, too: a program may unset it.
 """

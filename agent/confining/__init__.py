@@ -1,0 +1,1 @@
+"""What tasks are held to: control groups, limits, accounts."""

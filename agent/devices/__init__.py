@@ -1,0 +1,1 @@
+"""GPUs: what a task gets of them at its start, and whether they are free after its end."""

@@ -1,0 +1,1 @@
+"""What programs print: kept within bounds, sent, and searched for failures."""

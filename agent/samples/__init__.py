@@ -1,0 +1,1 @@
+"""From looks at the machine to rows that the service has."""

@@ -1,0 +1,1 @@
+"""Who uses more than was asked for."""
