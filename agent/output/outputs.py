@@ -3,8 +3,9 @@ byte keeps its number, also for an agent that is started anew.
 
 Normally what is given up becomes a hole (:mod:`agent.output.holes`). Where the file system can't
 make any, the file is cut to its end, written anew: a task appends to it (``O_APPEND``), so it goes
-on behind that, and ``output.base`` says which offset the file begins with now. What's written in the instant
-of the cut is lost, or comes before the end; a crash in it makes offsets jump, but never return.
+on behind that, and ``output.base`` says which offset the file begins with now. What's written in
+the instant of the cut is lost, or comes before the end; a crash in it makes offsets jump, but never
+return.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 Where nothing but good will keeps a task within its share (:mod:`agent.devices.shares`), what its
 processes hold by NVML's word is compared with it. One that has a device whole can't overuse it. Two
-readings in a row must say the same, the second looked up for the purpose: memory goes up and down while a
-program starts and ends. What isn't known neither accuses nor clears anybody.
+readings in a row must say the same, the second looked up for the purpose: memory goes up and down
+while a program starts and ends. What isn't known neither accuses nor clears anybody.
 
 Who is on a device that it doesn't hold is told as well: ``CUDA_VISIBLE_DEVICES`` is a request, and
 a program may unset it.
