@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -31,9 +32,13 @@ DEVICE_MEMORY_MIB = 40_960
 class LiveService:
     """The service as a process. Leaving the block stops it and removes its home."""
 
-    def __init__(self, database_url: str | None = None) -> None:
-        """``database_url``: None is SQLite in a home that goes with the service."""
+    def __init__(
+        self, database_url: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """``database_url``: None is SQLite in a home that goes with the service; ``settings``:
+        variables STOWPLAN_*."""
         self._database_url = database_url
+        self._given = settings or {}
         self.root = Path(tempfile.mkdtemp(prefix="stowplan-bench-"))
         self.home = self.root / "home"
         self.database = self.home / "stowplan.db"
@@ -93,7 +98,7 @@ class LiveService:
         self.user = self.client("user.token")
 
     def _settings(self) -> dict[str, str]:
-        settings = {"STOWPLAN_HOME": str(self.home)}
+        settings = {**self._given, "STOWPLAN_HOME": str(self.home)}
         if self._database_url is not None:
             settings["STOWPLAN_DATABASE_URL"] = self._database_url
         return settings
