@@ -133,14 +133,15 @@ class Hosts:
         for agent in self._agents:
             agent.kill()
             agent.wait()
-        give_up = 50
-        while (left := processes_of(self._installation.root)) and (give_up := give_up - 1):
-            for words in left:
-                if "client.cli" not in words:  # the service is the installation's
-                    with suppress(ProcessLookupError):
-                        os.kill(int(words.split()[0]), signal.SIGKILL)
-            with suppress(AssertionError):
-                wait_for(lambda: not processes_of(self._installation.root), "all end", 0.2)
+        wait_for(lambda: not self._kill_tasks(), "the tasks are gone")
+
+    def _kill_tasks(self) -> bool:
+        """False when there were none any more."""
+        left = [words for host in HOSTS for words in processes_of(self.state_dir(host))]
+        for words in left:
+            with suppress(ProcessLookupError):
+                os.kill(int(words.split()[0]), signal.SIGKILL)
+        return bool(left)
 
 
 @pytest.fixture(params=["namespaces", "relays"])
