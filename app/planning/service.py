@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sqlalchemy import delete, select
@@ -22,7 +22,7 @@ from app.planning.reservations import carry_out, judge
 from app.planning.snapshot import Snapshot, take
 from app.tasks import service as tasks
 from solver.plan import Plan
-from solver.problem import Budget
+from solver.problem import Budget, Problem
 from solver.replay import canonical_bytes
 
 _log = log.get("planning")
@@ -56,6 +56,16 @@ class Solver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """A problem and its plan, as the solver's process speaks of them and as we do."""
+
+    problem: Problem
+    plan: Plan
+    question: bytes
+    answer: bytes
+
+
 class Planner:
     """Runs rounds, one after another; a question that was asked in vain isn't asked twice."""
 
@@ -85,11 +95,10 @@ class Planner:
         self.changes_in_seconds = snapshot.changes_in_seconds
         if not snapshot.pending or snapshot.question == self._answered:
             return None
-        problem = canonical_bytes(snapshot.problem)
-        answer = await self._ask(problem)
-        if answer is None:
+        answered = await self._answer(snapshot)
+        if answered is None:
             return None
-        done = await self._commit(trigger, snapshot, problem, answer)
+        done = await self._commit(trigger, snapshot, answered)
         # A task that ran and waits again poses the same question anew: only an answer that changed
         # nothing is worth remembering.
         self._answered = None if done.changed else snapshot.question
@@ -107,23 +116,35 @@ class Planner:
         async with ctx.database.read() as session:
             return await take(ctx, session, budget)
 
-    async def _ask(self, problem: bytes) -> bytes | None:
+    async def _answer(self, snapshot: Snapshot) -> _Answer | None:
+        """Where nobody has been waiting yet it's first asked without touching what runs: mostly
+        that places everybody, and it's an easier question.
+        """
+        problem = snapshot.problem
+        if problem.budget.max_moves and not any(t.waiting for t in snapshot.pending.values()):
+            gentle = replace(problem, budget=replace(problem.budget, max_moves=0))
+            answer = await self._ask(gentle)
+            if answer is None or not answer.plan.unplaced:
+                return answer
+        return await self._ask(problem)
+
+    async def _ask(self, problem: Problem) -> _Answer | None:
+        question = canonical_bytes(problem)
         try:
-            return await self._solver.solve(problem, self._ctx.settings.plan_seconds)
+            answer = await self._solver.solve(question, self._ctx.settings.plan_seconds)
         except ServiceError as error:
             _log.error(
                 "round_failed", reason=error.detail, faults=[f.as_json() for f in error.faults]
             )
             return None
-
-    async def _commit(
-        self, trigger: str, snapshot: Snapshot, problem: bytes, answer: bytes
-    ) -> Round:
-        ctx = self._ctx
         plan = parse_plan(answer)
+        return _Answer(problem=problem, plan=plan, question=question, answer=answer)
+
+    async def _commit(self, trigger: str, snapshot: Snapshot, answered: _Answer) -> Round:
+        ctx, problem, plan = self._ctx, answered.problem, answered.plan
         plan_id = ctx.ids.new("p")
         async with ctx.database.write(plan_commit=True) as session:
-            done = await commit(ctx, session, problem=snapshot.problem, plan=plan, plan_id=plan_id)
+            done = await commit(ctx, session, problem=problem, plan=plan, plan_id=plan_id)
             session.add(
                 PlanRow(
                     id=plan_id,
@@ -131,8 +152,8 @@ class Planner:
                     trigger=trigger,
                     status=plan.status.value,
                     digest=plan.stats.digest,
-                    problem=zlib.compress(problem),
-                    plan=zlib.compress(answer),
+                    problem=zlib.compress(answered.question),
+                    plan=zlib.compress(answered.answer),
                     pending=len(snapshot.pending),
                     placed=len(done.placed) + len(done.reserved),
                     rejected=len(done.rejected),

@@ -138,6 +138,21 @@ async def test_the_task_that_saved_last_gives_way_and_its_room_goes_to_nobody_el
     assert (await cluster.task(fresh["id"]))["stop_cause"] == ""
 
 
+async def test_where_there_is_room_nobody_is_even_asked_to_give_way(cluster: Service) -> None:
+    async def max_moves(task: dict[str, Any]) -> int:
+        plan = (await cluster.task(task["id"]))["plan"]
+        problem = await cluster.user.get(f"/api/v1/plans/{plan}/problem")
+        return problem.json()["budget"]["max_moves"]
+
+    agent = await cluster.join("n1", gpus=2)
+    first, _ = await start(cluster, agent, name="first", request={"gpus": 1})
+    second, _ = await start(cluster, agent, name="second", priority=10, request={"gpus": 1})
+    assert (await max_moves(first), await max_moves(second)) == (0, 0)
+    third = await cluster.submit(name="third", priority=10, request={"gpus": 1})
+    await planned(cluster, third)
+    assert await max_moves(third) == 8
+
+
 async def test_a_task_just_started_isnt_preempted_and_gives_way_later(
     cluster: Service, clock: ManualClock
 ) -> None:
