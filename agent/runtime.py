@@ -269,7 +269,8 @@ class Runtime:
                     ),
                 ],
                 setsid=True,
-                setsigmask=[],
+                # Until it looks for orders: one that comes before must not end it.
+                setsigmask=[signal.SIGTERM],
             )
         except OSError:
             os.close(words)
