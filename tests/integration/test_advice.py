@@ -82,7 +82,7 @@ async def test_usage_of_a_task_is_of_all_its_replicas(timed: Service, clock: Man
 
 async def test_usage_is_of_the_last_attempt_alone(timed: Service, clock: ManualClock) -> None:
     agent = await timed.join("n1", gpus=1)
-    task = await timed.submit(request={"gpus": 1}, max_restarts=1)
+    task = await timed.submit(request={"gpus": 1}, max_restarts=1, restart_delay_seconds=0)
     before = await usage(timed, task["id"])
     assert (before["measured_seconds"], before["memory_mib"]) == (0, None)
     for megabytes in (9_000, 100):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -308,11 +309,17 @@ def test_a_task_whose_agent_died_ends_with_the_lease(service: AgentService, node
 
 
 def test_a_task_goes_on_while_its_agent_renews_the_lease(service: AgentService, node: Node) -> None:
-    service.lease_seconds = 2.0
+    service.lease_seconds = 5.0
     agent = node.start()
-    service.desire(wanted(*sh("sleep 5; echo done")))
+    service.desire(wanted(*sh("trap 'exit 3' USR1; echo up; while :; do sleep 0.05; done")))
+    service.wait_for_state("a", AllocationState.RUNNING)
+    first = json.loads((node.state / "lease.json").read_text())["until_seconds"]
+    wait_for(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > first + 1, "the first lease is over")
+    pid = service.wait_for_state("a", AllocationState.RUNNING).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGUSR1)
     how = service.wait_for_exit("a")
-    assert (how.code, how.stopped) == (0, False)
+    assert (how.code, how.stopped) == (3, False)
     assert leave(agent) == 0
 
 
