@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.confining.cgroups import name_of
+
 RUN = "PYTEST_RUN_OF_STOWPLAN"  # not STOWPLAN_*: harnesses keep those from what they start
 _SECONDS = 15.0
 """What an end may take that nobody waited for."""
 _LOOK_AGAIN_SECONDS = 0.1
 _SHOWN = 20
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Leftovers:
@@ -40,6 +43,8 @@ class Leftovers:
         while (left := list(processes_with(marks))) and time.monotonic() < give_up:
             time.sleep(_LOOK_AGAIN_SECONDS)
         self._left = left
+        if folder is not None:
+            remove_groups(folder)
         if left and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -48,6 +53,17 @@ class Leftovers:
             terminalreporter.section(f"left behind: {len(self._left)} processes", red=True)
             for words in self._left[:_SHOWN]:
                 terminalreporter.line(words)
+
+
+def remove_groups(folder: Path) -> None:
+    """Those of every agent whose state directory is below the folder, as far as they are empty."""
+    names = {name_of(lock.parent) for lock in folder.rglob("agent.lock")}
+    for parent, children, _ in os.walk(_CGROUPS, topdown=False):
+        if names & {*children, *Path(parent).parts}:
+            for child in children:
+                if child in names or names & set(Path(parent).parts):
+                    with suppress(OSError):
+                        Path(parent, child).rmdir()
 
 
 def processes_with(marks: list[str]) -> Iterator[str]:

@@ -131,6 +131,10 @@ class Hosts:
     def end(self) -> None:
         """All of it, also where nobody reaches its agent any more."""
         for agent in self._agents:
+            agent.terminate()
+        for agent in self._agents:
+            with suppress(subprocess.TimeoutExpired):
+                agent.wait(10)
             agent.kill()
             agent.wait()
         wait_for(lambda: not self._kill_tasks(), "the tasks are gone")
