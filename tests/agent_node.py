@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.confining.confinement import sweep
 from agent.runtime import MARK
+from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from tests.agent_service import JOIN_TOKEN, AgentService
 from tests.waiting import DEADLINE_SECONDS
 
@@ -77,3 +78,29 @@ class Node:
 def leave(agent: subprocess.Popen[bytes]) -> int:
     agent.terminate()
     return agent.wait(DEADLINE_SECONDS)
+
+
+def wanted(
+    *argv: str,
+    name: str = "a",
+    generation: int = 1,
+    phase: Phase = Phase.RUN,
+    gang: Gang | None = None,
+    grace_seconds: float = 20.0,
+    env: dict[str, str] | None = None,
+    devices: tuple[str, ...] = (),
+) -> DesiredAllocation:
+    return DesiredAllocation(
+        id=name,
+        task="t1",
+        task_name="train",
+        generation=generation,
+        phase=phase,
+        launch=Launch(argv=argv, env=env or {}, grace_seconds=grace_seconds),
+        gang=gang or Gang(rank=0, size=1, master_address="127.0.0.1"),
+        devices=devices,
+    )
+
+
+def sh(script: str) -> tuple[str, str, str]:
+    return ("sh", "-c", script)

@@ -1,6 +1,6 @@
 """Measurements on their way to a service that loses answers, refuses, or is away."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,8 @@ from agent.samples.shipping import SampleShipper
 from agent.samples.windows import Window
 from protocol.samples import BATCHES_MAX
 from telemetry.samples import DiskCounters
-from tests.agent_service import LOSE_ANSWER, NODE_TOKEN, AgentService, rows, serving
+from tests.agent_service import LOSE_ANSWER, NODE_TOKEN, AgentService, rows
 from tests.unit.agent.looks import device, host, look
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 @dataclass

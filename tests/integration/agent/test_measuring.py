@@ -13,20 +13,15 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.report import AllocationState
 from telemetry.samples import DeviceEvent, DeviceEventKind
 from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, rows, serving
+from tests.agent_service import AgentService, rows
 from tests.waiting import DEADLINE_SECONDS, wait_for
 
 XID_79 = DeviceEvent(at_ms=5, kind=DeviceEventKind.XID, uuid="GPU-a", code=79)
 
 
 @pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture
 def node(service: AgentService, tmp_path: Path) -> Iterator[Node]:
+    """Here tasks may outlive their agents: nobody asks how they end."""
     node = Node(service, tmp_path)
     yield node
     node.end()

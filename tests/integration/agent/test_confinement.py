@@ -21,7 +21,7 @@ from agent.confining.limits import Version
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState
 from tests.agent_node import RUN_AGENT, Node, leave
-from tests.agent_service import JOIN_TOKEN, AgentService, serving
+from tests.agent_service import JOIN_TOKEN, AgentService
 from tests.waiting import DEADLINE_SECONDS, wait_for
 
 PYTHON = "/usr/bin/python3"
@@ -29,12 +29,6 @@ PYTHON = "/usr/bin/python3"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives tasks another account")
 needs_python = pytest.mark.skipif(not Path(PYTHON).exists(), reason=f"no {PYTHON}")
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState
 from protocol.task import Check, Kind
 from tests.agent_node import Node
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 
 # Answers by what the file `mood` in its working directory says: a status, or nothing at all.
 SERVER = """
@@ -28,12 +28,6 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])),
 server.serve_forever()
 """
 QUICK = Check(path="/", interval_seconds=0.1, timeout_seconds=0.5, failures=2, start_seconds=30)
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 @pytest.fixture

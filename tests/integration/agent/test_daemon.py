@@ -5,62 +5,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.processes import kill_marked
-from agent.runtime import MARK
-from protocol.desired import DesiredAllocation, Gang, Launch, Phase
+from protocol.desired import Gang, Phase
 from protocol.report import AllocationState
-from tests.agent_node import Node, leave
-from tests.agent_service import JOIN_TOKEN, NODE_TOKEN, AgentService, serving
+from tests.agent_node import Node, leave, sh, wanted
+from tests.agent_service import JOIN_TOKEN, NODE_TOKEN, AgentService
 from tests.waiting import DEADLINE_SECONDS, wait_for
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture
-def node(service: AgentService, tmp_path: Path) -> Iterator[Node]:
-    node = Node(service, tmp_path)
-    yield node
-    node.end()
-    left = node.alive()
-    for attempt in node.attempts():
-        while kill_marked(MARK, str(attempt)):
-            pass
-    assert left == [], node.log.read_text()
-
-
-def wanted(
-    *argv: str,
-    name: str = "a",
-    generation: int = 1,
-    phase: Phase = Phase.RUN,
-    gang: Gang | None = None,
-    grace_seconds: float = 20.0,
-    env: dict[str, str] | None = None,
-    devices: tuple[str, ...] = (),
-) -> DesiredAllocation:
-    return DesiredAllocation(
-        id=name,
-        task="t1",
-        task_name="train",
-        generation=generation,
-        phase=phase,
-        launch=Launch(argv=argv, env=env or {}, grace_seconds=grace_seconds),
-        gang=gang or Gang(rank=0, size=1, master_address="127.0.0.1"),
-        devices=devices,
-    )
-
-
-def sh(script: str) -> tuple[str, str, str]:
-    return ("sh", "-c", script)
 
 
 def test_it_joins_runs_a_task_ships_its_output_and_reports_its_exit(

@@ -5,39 +5,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.processes import kill_marked
-from agent.runtime import MARK
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationState
 from protocol.task import LeasePolicy
 from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 from tests.waiting import wait_for
 
 SLEEP = ("sh", "-c", "echo up; exec sleep 600")
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture
-def node(service: AgentService, tmp_path: Path) -> Iterator[Node]:
-    node = Node(service, tmp_path)
-    yield node
-    node.end()
-    left = node.alive()
-    for attempt in node.attempts():
-        while kill_marked(MARK, str(attempt)):
-            pass
-    assert left == [], node.log.read_text()
 
 
 def wanted(*argv: str, name: str = "a", **launch: object) -> DesiredAllocation:

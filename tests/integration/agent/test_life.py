@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,8 @@ import pytest
 from agent.confining.cgroups import left_of
 from agent.processes import lock_holder
 from protocol.desired import StopCause
-from tests.agent_node import Node, leave
-from tests.agent_service import JOIN_TOKEN, AgentService, serving
-from tests.integration.test_agent import sh, wanted
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture
-def node(service: AgentService, tmp_path: Path) -> Iterator[Node]:
-    node = Node(service, tmp_path)
-    yield node
-    node.end()
-    left = node.alive()
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == [], node.log.read_text()
+from tests.agent_node import Node, leave, sh, wanted
+from tests.agent_service import JOIN_TOKEN, AgentService
 
 
 def stowplan(node: Node, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

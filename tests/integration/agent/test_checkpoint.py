@@ -1,6 +1,5 @@
 """Gangs of real torch programs that save before they're stopped, however they were started."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase, Stop, StopC
 from protocol.report import AllocationState, Saved
 from protocol.task import Checkpoint
 from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "save_when_asked.py"
 SAVE_SECONDS = 6.0
@@ -18,12 +17,6 @@ GRACE_SECONDS = 30.0
 PATIENCE = 120.0
 """In seconds: torch alone takes many to be imported by two processes on a busy machine."""
 STOP = Stop(cause=StopCause.PREEMPTED, reason="makes room for t-9")
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 def replica(

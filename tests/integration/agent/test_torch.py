@@ -1,7 +1,6 @@
 """Gangs of real torch programs over two agents, and devices as tasks see them."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.report import AllocationState
 from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 from tests.nvml.build import NVLINK_BOX, build, write_script
 
 # One program for both ways of starting it: each rank adds its number plus one, and prints the sum.
@@ -24,12 +23,6 @@ dist.all_reduce(total)
 print(f"rank {dist.get_rank()} of {dist.get_world_size()}: {total.item():g}", flush=True)
 dist.destroy_process_group()
 """
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 @pytest.fixture

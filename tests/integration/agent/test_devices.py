@@ -12,26 +12,12 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase, StopCause
 from protocol.report import AllocationReport, AllocationState
 from protocol.task import Overuse
 from tests.agent_node import leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 from tests.gpu_node import BOX, GpuNode
-from tests.nvml.build import DRIVER, GPU_0, GPU_1, MIG_BOX, build
+from tests.nvml.build import DRIVER, GPU_0, GPU_1, MIG_BOX
 from tests.waiting import DEADLINE_SECONDS
 
 SLEEP = ("sleep", "600")
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("nvml"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -11,25 +11,11 @@ from protocol.report import AllocationState
 from protocol.samples import SampleBatch
 from telemetry.samples import DeviceEventKind
 from tests.agent_node import leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 from tests.full_disk import no_file_beyond
 from tests.gpu_node import BOX, GpuNode
-from tests.nvml.build import DRIVER, GPU_0, GPU_1, build
+from tests.nvml.build import DRIVER, GPU_0, GPU_1
 from tests.waiting import DEADLINE_SECONDS
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("nvml"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from protocol.desired import DesiredAllocation, Gang, Launch, Phase
 from protocol.ranks import of_rank
 from protocol.report import Report, ReportAck
 from tests.agent_node import Node, leave
-from tests.agent_service import AgentService, serving
+from tests.agent_service import AgentService
 from tests.waiting import wait_for
 
 MIB = 1 << 20
@@ -47,12 +47,6 @@ if os.environ["RANK"] == "1":
         os.write(1, block)
 print("done", os.environ["RANK"], flush=True)
 """
-
-
-@pytest.fixture
-def service() -> Iterator[AgentService]:
-    with serving() as service:
-        yield service
 
 
 @pytest.fixture
