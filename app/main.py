@@ -51,6 +51,7 @@ from app.tasks import routes as tasks
 from app.watch import routes as watch
 from app.watch.service import Watcher
 
+_BACKLOG = 2048
 _SHUTDOWN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
 """Longer than agents pause: whoever sends just when its connection is closed hears nothing."""
@@ -194,6 +195,8 @@ def serve(settings: Settings) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        # From here on who comes waits for the tables to be made, and isn't refused.
+        listener.listen(_BACKLOG)
     except OSError as error:
         _log.error("cannot_listen", host=settings.host, port=settings.port, reason=str(error))
         return 1

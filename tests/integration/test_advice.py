@@ -18,7 +18,9 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
-    async with running(tmp_path / "home", database_url, clock) as service:
+    # Hours pass here without a report: that's no silence.
+    patience = {"lease_seconds": 86_400, "unreachable_after_seconds": 3_600}
+    async with running(tmp_path / "home", database_url, clock, **patience) as service:
         yield service
 
 

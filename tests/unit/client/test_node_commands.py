@@ -119,7 +119,9 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(file)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    # systemd before 254 doesn't know the key, and passes over it.
+    said = [line for line in done.stderr.splitlines() if "'DelegateSubgroup'" not in line]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_options_before_a_command_count_for_it(
