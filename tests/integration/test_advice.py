@@ -12,11 +12,6 @@ from tests.service import Agent, ManualClock, Service, exited, rows, running, st
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     # Hours pass here without a report: that's no silence.
     patience = {"lease_seconds": 86_400, "unreachable_after_seconds": 3_600}

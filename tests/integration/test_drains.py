@@ -1,34 +1,11 @@
 """Drains and maintenance: who leaves a node when, and what is told of it."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
 from app import signals
 from app.loops.drains import DrainLoop
 from app.loops.nodes import NodesLoop
 from tests.integration.test_main_path import desired, start_gang
 from tests.integration.test_node_life import event_messages, node, post, runs
-from tests.service import ManualClock, Service, exited, running
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
-    async with running(
-        tmp_path / "home",
-        database_url,
-        clock,
-        lease_seconds=100,
-        lease_margin_seconds=10,
-        unreachable_after_seconds=15,
-    ) as service:
-        yield service
+from tests.service import ManualClock, Service, exited
 
 
 async def test_an_empty_node_is_drained_at_once(timed: Service) -> None:

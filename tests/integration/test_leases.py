@@ -1,14 +1,10 @@
 """Reports and leases: what is applied once, what never, and when a silent node's tasks move on."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from app.loops.nodes import NodesLoop
 from tests.integration.test_main_path import desired, start_gang
-from tests.service import ManualClock, Service, exited, running, state
+from tests.service import ManualClock, Service, exited, state
 
 
 async def test_a_report_sent_twice_changes_nothing_the_second_time(service: Service) -> None:
@@ -96,24 +92,6 @@ async def test_stopped_with_exit_code_0_is_not_success(service: Service) -> None
     second = await desired(service, agent, "run")
     assert second["generation"] == 2
     assert (await service.task(task["id"]))["state"] == "starting"
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
-    async with running(
-        tmp_path / "home",
-        database_url,
-        clock,
-        lease_seconds=100,
-        lease_margin_seconds=10,
-        unreachable_after_seconds=15,
-    ) as service:
-        yield service
 
 
 async def node_state(service: Service, name: str) -> str:

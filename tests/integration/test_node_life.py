@@ -1,38 +1,15 @@
 """Nodes that fall silent, start anew or can't be rid of something: what becomes of their tasks."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from app.db.samples.looks import Looks
 from app.loops.nodes import NodesLoop
 from app.watch.service import Watcher
 from tests.integration.test_main_path import desired
-from tests.service import Agent, ManualClock, Service, exited, rows, running, state
+from tests.service import Agent, ManualClock, Service, exited, rows, state
 
 KEEP = {"on_lease_lost": "keep"}
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
-    async with running(
-        tmp_path / "home",
-        database_url,
-        clock,
-        lease_seconds=100,
-        lease_margin_seconds=10,
-        unreachable_after_seconds=15,
-        watch_interval_seconds=3_600,
-    ) as service:
-        yield service
 
 
 async def node(service: Service, name: str) -> dict[str, Any]:

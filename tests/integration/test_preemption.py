@@ -15,11 +15,6 @@ HOUR = 3_600
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def cluster(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     async with running(
         tmp_path / "home",

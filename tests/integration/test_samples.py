@@ -18,11 +18,6 @@ from tests.service import GIVE_UP_SECONDS, Agent, ManualClock, Service, batch, r
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     async with running(tmp_path / "home", database_url, clock) as service:
         yield service

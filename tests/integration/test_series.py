@@ -17,11 +17,6 @@ HOUR_MS, DAY_MS, STEP_MS = 3_600_000, 86_400_000, 10_000
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     async with running(tmp_path / "home", database_url, clock) as service:
         yield service

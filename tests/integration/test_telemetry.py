@@ -11,11 +11,6 @@ from tests.service import Agent, ManualClock, Service, rows, running, state
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     async with running(tmp_path / "home", database_url, clock) as service:
         yield service

@@ -19,11 +19,6 @@ ASLEEP = {"watch_interval_seconds": 3_600}
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncIterator[Service]:
     async with running(tmp_path / "home", database_url, clock, **ASLEEP) as service:
         yield service
