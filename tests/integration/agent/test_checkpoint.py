@@ -11,7 +11,7 @@ from protocol.task import Checkpoint
 from tests.agent_node import Node, leave
 from tests.agent_service import AgentService
 
-PROGRAM = Path(__file__).parents[2] / "examples" / "save_when_asked.py"
+PROGRAM = Path(__file__).parents[3] / "examples" / "save_when_asked.py"
 SAVE_SECONDS = 6.0
 GRACE_SECONDS = 30.0
 PATIENCE = 120.0

@@ -27,7 +27,11 @@ print("up", flush=True)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 server.serve_forever()
 """
-QUICK = Check(path="/", interval_seconds=0.1, timeout_seconds=0.5, failures=2, start_seconds=30)
+QUICK = Check(
+    path="/ready", interval_seconds=0.1, timeout_seconds=0.5, failures=2, start_seconds=30
+)
+
+HEALTH = QUICK.model_copy(update={"path": "/health"})
 
 
 @pytest.fixture
@@ -78,6 +82,13 @@ def ready(service: AgentService) -> bool | None:
     return last.ready if last is not None else None
 
 
+def wait_for_a_pass(service: AgentService) -> None:
+    """Of the health check: before that, failures don't count while the service is young."""
+    passed = '"GET /health HTTP/1.1" 200'
+    before = service.text("s").count(passed)
+    service.wait(lambda: service.text("s").count(passed) > before, "its health check passes")
+
+
 def test_a_service_is_ready_while_it_answers_well(
     service: AgentService, node: Node, tmp_path: Path
 ) -> None:
@@ -108,22 +119,24 @@ def test_a_service_that_is_of_no_use_any_more_is_stopped_and_says_why(
     service: AgentService, node: Node, tmp_path: Path
 ) -> None:
     folder = tmp_path / "work"
-    service.desire(serve(folder, "200", readiness=QUICK, health=QUICK))
+    service.desire(serve(folder, "200", readiness=QUICK, health=HEALTH))
     service.wait(lambda: ready(service) is True, "it's ready")
+    wait_for_a_pass(service)
     change(folder, "500")
     how = service.wait_for_exit("s")
     assert (how.stopped, how.cause) == (True, StopCause.UNHEALTHY)
-    assert how.reason == "its health check (GET /) failed 2 times in a row: HTTP 500"
+    assert how.reason == "its health check (GET /health) failed 2 times in a row: HTTP 500"
 
 
 def test_the_next_agent_goes_on_asking(service: AgentService, node: Node, tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    service.desire(serve(folder, "200", readiness=QUICK, health=QUICK))
+    service.desire(serve(folder, "200", readiness=QUICK, health=HEALTH))
     service.wait(lambda: ready(service) is True, "it's ready")
     node.end()
     heard = len(service.reports)
     node.start()
     service.wait(lambda: len(service.reports) > heard, "the next agent speaks")
     service.wait(lambda: ready(service) is True, "it's ready")
+    wait_for_a_pass(service)
     change(folder, "500")
     assert service.wait_for_exit("s").cause is StopCause.UNHEALTHY

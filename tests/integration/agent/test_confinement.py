@@ -382,7 +382,7 @@ def plain_agent(service: AgentService, node: Node) -> Iterator[None]:
         "nvml": False,
         "sample_interval_seconds": 0.2,
     }
-    ours = str(Path(__file__).parents[2])
+    ours = str(Path(__file__).parents[3])
     path = os.pathsep.join([ours, *(p for p in sys.path if p.endswith("site-packages"))])
     with node.log.open("ab") as log:
         agent = subprocess.Popen(
