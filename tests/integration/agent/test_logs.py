@@ -39,13 +39,16 @@ if rank == "1":
 time.sleep(60)
 """
 
+# Rank 0 says it again and again: what it says during the flood may be among what is skipped.
 RANK_FLOOD = """\
-import os
+import os, time
 if os.environ["RANK"] == "1":
     block = (b"y" * 99 + b"\\n") * 10_000
     for _ in range(100):
         os.write(1, block)
-print("done", os.environ["RANK"], flush=True)
+while True:
+    print("done", os.environ["RANK"], flush=True)
+    time.sleep(0.2)
 """
 
 
