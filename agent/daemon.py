@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from agent import progress
-from agent.attempt import Step
 from agent.checks import Checks
 from agent.client import Backoff, RefusedError, ServiceClient, UnreachableError
 from agent.devices.releasing import Releases
@@ -216,8 +215,7 @@ class Daemon:
 
     def _judge(self, sight: Sight) -> None:
         self._releases.seen(sight)
-        attempts = self._state.attempts.items()
-        running = {key: one.allocation for key, one in attempts if one.step is Step.RUNNING}
+        running = {key: allocation for key, (allocation, _) in self._state.running().items()}
         self._watches.seen(sight, running, memory=not self._runtime.holds_memory)
 
     def _running_tasks(self) -> list[RunningTask]:

@@ -221,12 +221,7 @@ class Runtime:
     async def _help_to_kill(self, key: Key, watched: _Watched) -> None:
         """A shim is killed itself only when it has nothing left to wait for: with it goes the exit
         code."""
-        left = await asyncio.to_thread(
-            lambda: (
-                bool(kill_marked(MARK, str(self._spool.directory(key))))
-                | self._confining.kill(key.id)
-            )
-        )
+        left = await asyncio.to_thread(self._kill_processes, key, grouped=True)
         if not left and watched.kills > _TRUSTED_KILLS and self._watched.get(key) is watched:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(watched.pidfd, signal.SIGKILL)
@@ -345,9 +340,14 @@ class Runtime:
         """Kill what is left without a shim; whether there was anything. Where a later attempt has
         one, the group is that one's.
         """
+        return self._kill_processes(key, grouped=not self._spool.is_locked(key))
+
+    def _kill_processes(self, key: Key, *, grouped: bool) -> bool:
+        """Kill the attempt's processes but its shim, with ``grouped`` those of its control group
+        too; whether there were any."""
         marked = kill_marked(MARK, str(self._spool.directory(key)))
-        grouped = not self._spool.is_locked(key) and self._confining.kill(key.id)
-        return bool(marked) or grouped
+        in_group = grouped and self._confining.kill(key.id)
+        return bool(marked) or in_group
 
     def _is_here(self, key: Key) -> bool:
         return key in self._watched or self._spool.exit(key) is None

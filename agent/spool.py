@@ -166,7 +166,6 @@ class Spool:
                     "baseline_memory_mib": intent.baseline_memory_mib,
                     "stop": _sequence(intent.allocation.launch),
                     "on_lease_lost": intent.allocation.launch.on_lease_lost,
-                    "grace_seconds": intent.allocation.launch.grace_seconds,
                     "lease": str(self._lease),
                 }
             ).encode(),
