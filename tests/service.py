@@ -1,16 +1,19 @@
 """A running service inside the test, a user and agents that speak to it over HTTP."""
 
+import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from app import signals
 from app.deps import Context
+from app.loops.runner import Loop
 from app.main import create_app
 from app.settings import Settings
 from protocol import VERSION
@@ -18,6 +21,7 @@ from protocol import VERSION
 USER_TOKEN = "user-token-of-the-tests"
 JOIN_TOKEN = "join-token-of-the-tests"
 GIVE_UP_SECONDS = 60.0
+LoopT = TypeVar("LoopT", bound=Loop)
 
 
 class ManualClock:
@@ -91,6 +95,16 @@ class Service:
             return why if why["reasons"] else None
 
         return await self.until(look, f"{task} has reasons")
+
+    async def take_over(self, loop: LoopT) -> LoopT:
+        """From here on the test ticks this loop. The service's own of that name is stopped, so
+        that the two don't change the same rows at once."""
+        for task in asyncio.all_tasks():
+            if task.get_name() == loop.name:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        return loop
 
     async def join(self, name: str, **about: Any) -> "Agent":
         agent = Agent(self, name)

@@ -21,7 +21,7 @@ async def timed(tmp_path: Path, database_url: str, clock: ManualClock) -> AsyncI
 
 async def roll_up(service: Service, clock: ManualClock) -> None:
     clock.advance(120)
-    loop = RollupLoop(service.context, service.app.state.telemetry.roller)
+    loop = await service.take_over(RollupLoop(service.context, service.app.state.telemetry.roller))
     while await loop.tick() < 1:
         pass
 

@@ -46,7 +46,7 @@ async def test_drained_tasks_are_told_why_and_go_on_elsewhere(
 async def test_at_the_deadline_what_was_asked_to_leave_is_killed(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = DrainLoop(timed.context)
+    loop = await timed.take_over(DrainLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     await runs(timed, agent, grace_seconds=3600)
     await post(timed, "n1/drain", deadline_seconds=60)
@@ -65,7 +65,7 @@ async def test_at_the_deadline_what_was_asked_to_leave_is_killed(
 async def test_a_task_that_may_not_be_preempted_has_until_the_deadline(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = DrainLoop(timed.context)
+    loop = await timed.take_over(DrainLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     task, _ = await runs(timed, agent, preemptible=False)
     await post(timed, "n1/drain", deadline_seconds=60)
@@ -88,7 +88,7 @@ async def test_a_gang_leaves_a_drained_node_as_a_whole(timed: Service) -> None:
 
 
 async def test_uncordoning_ends_a_drain(timed: Service, clock: ManualClock) -> None:
-    loop = DrainLoop(timed.context)
+    loop = await timed.take_over(DrainLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     task, _ = await runs(timed, agent, preemptible=False)
     await post(timed, "n1/maintenance", deadline_seconds=60, reason="new disk")
@@ -103,7 +103,7 @@ async def test_uncordoning_ends_a_drain(timed: Service, clock: ManualClock) -> N
 
 
 async def test_silence_in_maintenance_raises_no_alarm(timed: Service, clock: ManualClock) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     await agent.report()
     view = await post(timed, "n1/maintenance", deadline_seconds=0, reason="new disk")

@@ -101,7 +101,7 @@ async def node_state(service: Service, name: str) -> str:
 async def test_a_silent_nodes_tasks_are_placed_elsewhere_only_after_lease_grace_and_margin(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     one = await timed.join("n1", gpus=1)
     await one.report()
     task = await timed.submit(request={"gpus": 1}, grace_seconds=20)
@@ -136,7 +136,7 @@ async def test_a_silent_nodes_tasks_are_placed_elsewhere_only_after_lease_grace_
 async def test_a_lost_node_that_speaks_again_is_told_to_run_nothing_of_before(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     one = await timed.join("n1", gpus=1)
     await one.report()
     task = await timed.submit(request={"gpus": 1})
@@ -158,7 +158,7 @@ async def test_a_lost_node_that_speaks_again_is_told_to_run_nothing_of_before(
 async def test_a_gang_that_lost_a_node_goes_on_as_a_whole_elsewhere(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     one, two = await timed.join("n1", gpus=1), await timed.join("n2", gpus=1)
     await one.report()
     task, (_, second) = await start_gang(timed, one, two)

@@ -46,7 +46,7 @@ async def post(service: Service, path: str, **form: Any) -> dict[str, Any]:
 async def test_tasks_of_a_silent_node_are_lost_each_in_its_own_time(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     agent = await timed.join("n1", gpus=2)
     await agent.report()
     quick, one = await runs(timed, agent, grace_seconds=0)
@@ -66,7 +66,7 @@ async def test_tasks_of_a_silent_node_are_lost_each_in_its_own_time(
 async def test_the_checkpoint_that_a_task_is_asked_for_is_waited_for(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     task, _ = await runs(
         timed, agent, grace_seconds=20, checkpoint={"ask": "file", "ack_seconds": 30}
@@ -82,7 +82,7 @@ async def test_the_checkpoint_that_a_task_is_asked_for_is_waited_for(
 async def test_a_kept_task_of_a_lost_node_stays_its_own_and_goes_on(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     task, allocation = await runs(timed, agent, **KEEP)
     other = await timed.join("n2", gpus=1)
@@ -109,7 +109,7 @@ async def test_a_kept_task_of_a_lost_node_stays_its_own_and_goes_on(
 async def test_a_replica_that_was_only_prepared_is_lost_whatever_its_policy(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     one, two = await timed.join("n1", gpus=1), await timed.join("n2", gpus=1)
     await one.report()
     task = await timed.submit(request={"gpus": 1}, replicas=2, **KEEP)
@@ -158,7 +158,7 @@ async def test_an_agent_started_anew_in_the_same_boot_has_lost_nothing(timed: Se
 async def test_a_node_declared_lost_gives_its_kept_tasks_to_others(
     timed: Service, clock: ManualClock
 ) -> None:
-    loop = NodesLoop(timed.context)
+    loop = await timed.take_over(NodesLoop(timed.context))
     agent = await timed.join("n1", gpus=1)
     task, allocation = await runs(timed, agent, **KEEP)
     refused = await timed.user.post("/api/v1/nodes/n1/declare-lost")
@@ -196,7 +196,7 @@ async def test_an_agent_that_waits_for_news_hears_that_its_node_was_declared_los
     )
     await asyncio.sleep(0)
     clock.advance(20)
-    await NodesLoop(timed.context).tick()
+    await (await timed.take_over(NodesLoop(timed.context))).tick()
     await post(timed, "n1/declare-lost")
     answer = await waits
     assert answer.status_code == 200

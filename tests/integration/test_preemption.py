@@ -264,7 +264,7 @@ async def test_a_reservation_on_a_node_that_takes_nothing_more_is_dropped_and_pl
     agent, _, allocation, urgent = await preempted(cluster, clock)
     if is_silent:
         clock.advance(HOUR + 1)
-        await NodesLoop(cluster.context).tick()
+        await (await cluster.take_over(NodesLoop(cluster.context))).tick()
     else:
         await cluster.user.patch("/api/v1/nodes/n1", json={"schedulable": False})
     cluster.context.signals.notify(signals.PLANNING)

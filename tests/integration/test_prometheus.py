@@ -109,7 +109,8 @@ async def test_every_metric_of_the_dashboard_is_exported(
             many = [now - n for n in range(2_000)]
             await agent.measure(devices=rows(many, of=["SIM-n1-0"] * 2_000))
         telemetry: Telemetry = service.app.state.telemetry
-        await RollupLoop(service.context, telemetry.roller).tick()
+        loop = await service.take_over(RollupLoop(service.context, telemetry.roller))
+        await loop.tick()
         exported = set(await scrape(service))
     used = set(re.findall(r"\b(?:stowplan|DCGM)_\w+", DASHBOARD.read_text()))
     assert len(used) > 40

@@ -42,12 +42,13 @@ class Watch:
         self.loop = WatchLoop(watcher, every_seconds=30)
 
     async def look(self) -> None:
-        await self.loop.tick()
+        await (await self.service.take_over(self.loop)).tick()
 
     async def roll_up(self) -> None:
         """Make minutes of all rows that are old enough."""
         telemetry = self.service.app.state.telemetry
-        while await RollupLoop(self.service.context, telemetry.roller).tick() < 1:
+        loop = await self.service.take_over(RollupLoop(self.service.context, telemetry.roller))
+        while await loop.tick() < 1:
             pass
 
     async def device(

@@ -231,13 +231,15 @@ def test_a_program_that_the_kernel_killed_for_memory_is_known(
 def test_an_intent_of_an_agent_that_knew_nothing_of_this_is_run(bench: Bench) -> None:
     bench.intend(*sh("trap 'exit 8' TERM; echo up; while :; do sleep 0.02; done"))
     path = bench.directory / "intent.json"
-    known = {"argv", "env", "working_dir", "grace_seconds", "lease", "allocation", "port"}
+    known = {"argv", "env", "working_dir", "lease", "allocation", "port"}
     old = {name: value for name, value in json.loads(path.read_text()).items() if name in known}
-    path.write_text(json.dumps(old))
+    path.write_text(json.dumps(old | {"grace_seconds": 20.0}))
     shutil.rmtree(bench.control, ignore_errors=True)
     child = bench.launch()
     bench.wait_for_output("up")
-    (bench.directory / "stop.json").write_text('{"grace_seconds": 600, "reason": "old words"}')
+    whole = bench.directory / "stop.tmp"
+    whole.write_text('{"grace_seconds": 600, "reason": "old words"}')
+    whole.rename(bench.directory / "stop.json")  # at once: the shim looks by itself too
     child.send_signal(signal.SIGTERM)
     form = bench.end(child)
     assert (form["code"], form["stopped"], form["cause"]) == (8, True, None)
