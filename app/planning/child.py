@@ -10,6 +10,7 @@ from typing import Any
 from app import log
 from app.errors import Fault, InvalidInputError, ServiceError
 from app.planning.framing import FAULTS, LENGTH, READY
+from app.planning.questions import QUESTIONS, SOLVE
 
 _START_SECONDS = 60.0
 """Importing the solver takes a second; on a busy machine much longer. It happens before any
@@ -41,13 +42,15 @@ class SolverProcess:
         async with self._turn:
             await self._started()
 
-    async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
-        """The plan's JSON. Raises InvalidInputError with every fault, or ProblemTooLargeError."""
+    async def solve(self, problem: bytes, budget_seconds: float, question: str = SOLVE) -> bytes:
+        """The answer's JSON. Raises InvalidInputError with every fault, or
+        ProblemTooLargeError."""
+        message = QUESTIONS[question].sign + problem
         async with self._turn:
             process = await self._started()
             try:
                 async with asyncio.timeout(_LOAD_SECONDS):
-                    message = await _exchange(process, problem)
+                    message = await _exchange(process, message)
                 if message == READY:
                     async with asyncio.timeout(budget_seconds + OVERRUN_SECONDS):
                         message = await _receive(process)
@@ -125,8 +128,8 @@ def _close_pipes(process: asyncio.subprocess.Process) -> None:
 
 
 class SolverPool:
-    """What the service solves with: one child for the planning loop, some for ``POST
-    /api/v1/solve``.
+    """What the service solves with: one child for the planning loop, some for users'
+    own questions (``POST /api/v1/solve`` and its like).
 
     The loop never waits behind a user's problem.
     """
@@ -141,14 +144,14 @@ class SolverPool:
             self._idle.put_nowait(process)
         self.waiting = 0
 
-    async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
+    async def solve(self, problem: bytes, budget_seconds: float, question: str = SOLVE) -> bytes:
         self.waiting += 1
         try:
             process = await self._idle.get()
         finally:
             self.waiting -= 1
         try:
-            return await process.solve(problem, budget_seconds)
+            return await process.solve(problem, budget_seconds, question)
         finally:
             self._idle.put_nowait(process)
 

@@ -1,16 +1,18 @@
 """The border of the solver: JSON bytes in, dataclasses out, and back.
 
-Nothing here imports fastapi or the database: ``stowplan solve`` starts with it.
+Nothing here imports fastapi or the database: ``stowplan solve`` starts with it. A form's module is
+imported when the form is asked for.
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from pkgutil import resolve_name
 from typing import Any, Never
 
 from pydantic import TypeAdapter, ValidationError
 
-from solver import validity
 from solver.errors import Fault, InvalidPlan, InvalidProblem, shorten
 from solver.plan import Plan
 from solver.problem import Problem
@@ -19,7 +21,23 @@ from solver.replay import json_text
 FAULTS_SHOWN = 1000
 """More faults than this help nobody; the last line then says how many were left out."""
 
-_FORMS: dict[str, Any] = {"problem": Problem, "plan": Plan}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A document that programs send us or get from us: a tree of dataclasses."""
+
+    type: str
+    """``module:class``. Where it comes in, its construction raises InvalidProblem."""
+    meaning: str | None = None
+    """``module:function`` that finds faults of meaning in a bare document, so that they are told
+    beside those of its shape."""
+    goes_out: bool = False
+
+
+_FORMS = {
+    "problem": Form(type="solver.problem:Problem", meaning="solver.validity:semantic_faults"),
+    "plan": Form(type="solver.plan:Plan", goes_out=True),
+}
 
 
 class _UnreadableJsonError(Exception):
@@ -37,21 +55,28 @@ class _RepeatedKeys(dict[str, Any]):
 
 
 def parse_problem(data: bytes) -> Problem:
-    """The problem in these bytes. Raises :class:`InvalidProblem` with every fault of shape and
-    meaning.
+    """The placement problem in these bytes. Raises as :func:`parse` does."""
+    return parse("problem", data)
+
+
+def parse(form: str, data: bytes) -> Any:
+    """The document of this form in these bytes. Raises :class:`InvalidProblem` with every fault of
+    shape and meaning.
     """
     try:
         document = _read_json(data)
     except _UnreadableJsonError as error:
         raise InvalidProblem(error.faults) from None
     try:
-        return _adapter("problem").validate_json(data)
+        return _adapter(form).validate_json(data)
     except InvalidProblem as error:
         raise InvalidProblem(_limited(error.faults)) from None
     except ValidationError as error:
         shape = _shape_faults(error)
         told = {fault.path for fault in shape}
-        meaning = (f for f in validity.semantic_faults(document) if f.path not in told)
+        find = _FORMS[form].meaning
+        found = resolve_name(find)(document) if find else ()
+        meaning = (fault for fault in found if fault.path not in told)
         raise InvalidProblem(_limited((*shape, *meaning))) from None
 
 
@@ -69,9 +94,10 @@ def parse_plan(data: bytes) -> Plan:
         raise InvalidPlan(_limited(_shape_faults(error))) from None
 
 
-def plan_bytes(plan: Plan) -> bytes:
-    """The plan as JSON in the contract's order of fields, without those that say nothing (None)."""
-    return json_text(plan, leave_out_none=True).encode() + b"\n"
+def answer_bytes(answer: object) -> bytes:
+    """An answer as JSON in the contract's order of fields, without those that say nothing
+    (None)."""
+    return json_text(answer, leave_out_none=True).encode() + b"\n"
 
 
 def forms() -> tuple[str, ...]:
@@ -83,13 +109,13 @@ def schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a form. Raises ``KeyError`` for a name that isn't among :func:`forms`."""
     if name not in _FORMS:
         raise KeyError(name)
-    mode = "serialization" if name == "plan" else "validation"
+    mode = "serialization" if _FORMS[name].goes_out else "validation"
     return _adapter(name).json_schema(mode=mode)
 
 
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_FORMS[name])
+    return TypeAdapter(resolve_name(_FORMS[name].type))
 
 
 def _read_json(data: bytes) -> Any:

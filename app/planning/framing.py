@@ -8,7 +8,7 @@ LENGTH = struct.Struct(">I")
 READY = b"ready"
 """The child's first message: it waits for a problem. And the first about each valid problem: what
 solving it takes is loaded, and its deadline may count."""
-PLAN, FAULTS = b"P", b"F"
+ANSWER, FAULTS = b"P", b"F"
 """The first byte of an answer says which JSON follows."""
 
 

@@ -18,6 +18,7 @@ from app.planning.child import SolverPool
 from app.planning.commit import commit
 from app.planning.documents import parse_plan
 from app.planning.framing import budget_seconds
+from app.planning.questions import QUESTIONS, SOLVE
 from app.planning.reservations import carry_out, judge
 from app.planning.snapshot import Snapshot, take
 from app.tasks import service as tasks
@@ -189,15 +190,15 @@ def _largest_gap(plan: Plan) -> float:
     return max((term.gap for term in plan.objective), default=0.0)
 
 
-async def solve(ctx: Context, pool: SolverPool, data: bytes) -> bytes:
-    """A user's own problem, as the contract has it. Nothing of it is stored."""
+async def solve(ctx: Context, pool: SolverPool, data: bytes, question: str = SOLVE) -> bytes:
+    """The answer to a user's own question, as the contract has it. Nothing of it is stored."""
     if pool.waiting >= ctx.settings.solve_queue:
         raise OverloadedError(
             f"{pool.waiting} problems are waiting to be solved already", retry_after_seconds=5
         )
     asked = await asyncio.to_thread(budget_seconds, data)
-    seconds = Budget().seconds if asked is None else asked
-    return await pool.solve(data, min(seconds, ctx.settings.solve_seconds_max))
+    seconds = QUESTIONS[question].seconds if asked is None else asked
+    return await pool.solve(data, min(seconds, ctx.settings.solve_seconds_max), question)
 
 
 async def page(session: AsyncSession, *, before: str | None, limit: int) -> Sequence[PlanRow]:

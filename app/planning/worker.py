@@ -1,4 +1,4 @@
-"""The solver's child process: problems come in on standard input, plans go out on the output.
+"""The solver's child process: questions come in on standard input, answers go out on the output.
 
 A process that may be killed at any moment is the only real deadline that compiled solvers obey.
 """
@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from app.planning.documents import parse_problem, plan_bytes
-from app.planning.framing import FAULTS, LENGTH, PLAN, READY, budget_seconds
+from app.planning.documents import answer_bytes
+from app.planning.framing import ANSWER, FAULTS, LENGTH, READY, budget_seconds
+from app.planning.questions import BY_SIGN
+from solver import pipeline  # noqa: F401 - most questions are its; loaded before the first comes
 from solver.errors import Fault, InvalidProblem
-from solver.pipeline import load, solve
 
 
 def main(longest_seconds: float) -> None:
@@ -26,21 +27,27 @@ def main(longest_seconds: float) -> None:
 
 
 def answer(message: bytes, longest_seconds: float) -> Iterator[bytes]:
-    """``READY`` when the budget begins to count, then the plan; or every fault of the problem."""
+    """``READY`` when the budget begins to count, then the answer; or every fault of the
+    document."""
+    question, document = BY_SIGN[message[:1]], message[1:]
     try:
-        problem = parse_problem(message)
+        asked = question.read(document)
     except InvalidProblem as error:
         # Looked for in the document itself, to be told beside whatever else is wrong with it.
-        too_long = budget_faults(budget_seconds(message), longest_seconds)
+        too_long = budget_faults(budget_seconds(document), longest_seconds)
         yield _faults((*error.faults, *too_long))
         return
-    too_long = budget_faults(problem.budget.seconds, longest_seconds)
+    budget = getattr(asked, "budget", None)
+    too_long = budget_faults(None if budget is None else budget.seconds, longest_seconds)
     if too_long:
         yield _faults(too_long)
         return
-    load(problem)  # where nothing is compiled yet this takes a minute
+    question.prepare(asked)  # where nothing is compiled yet this takes a minute
     yield READY
-    yield PLAN + plan_bytes(solve(problem, clock=time.monotonic))
+    try:
+        yield ANSWER + answer_bytes(question.solve(asked, time.monotonic))
+    except InvalidProblem as error:
+        yield _faults(error.faults)
 
 
 def budget_faults(seconds: float | None, longest_seconds: float) -> tuple[Fault, ...]:

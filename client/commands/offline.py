@@ -70,7 +70,7 @@ def solve_file(
         pipeline = _server_module("solver.pipeline")
         pipeline.load(asked)  # the budget is for thinking
     plan = pipeline.solve(asked, clock=time.monotonic)
-    _write(documents.plan_bytes(plan), out)
+    _write(documents.answer_bytes(plan), out)
 
 
 def check_files(problem: Source, plan: Source, out: Out = None) -> None:

@@ -21,7 +21,7 @@ from app.events.service import EventKind
 from app.leases.service import apply_report
 from app.main import create_app
 from app.nodes import service as nodes
-from app.planning.documents import parse_problem, plan_bytes
+from app.planning.documents import answer_bytes, parse_problem
 from app.planning.service import Planner
 from app.planning.snapshot import take
 from app.settings import Settings
@@ -47,7 +47,7 @@ class SameProcess:
     async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
         asked = parse_problem(problem)
         budget = replace(asked.budget, seconds=min(budget_seconds, 1.0), deterministic=True)
-        return plan_bytes(solve(asked.with_budget(budget)))
+        return answer_bytes(solve(asked.with_budget(budget)))
 
 
 class World:

@@ -115,12 +115,12 @@ def renamed_problem(problem: Problem) -> Problem:
 def test_the_deterministic_preset_gives_the_same_bytes_under_three_hash_seeds() -> None:
     script = (
         "import sys, time\n"
-        "from app.planning.documents import plan_bytes\n"
+        "from app.planning.documents import answer_bytes\n"
         "from solver.pipeline import solve\n"
         "from tests.property.test_solver import small_problem\n"
         "for seed in range(6):\n"
         "    plan = solve(small_problem(seed), clock=time.monotonic)\n"
-        "    sys.stdout.buffer.write(plan_bytes(plan))\n"
+        "    sys.stdout.buffer.write(answer_bytes(plan))\n"
     )
     outputs = outputs_of(script)
     assert len(outputs) == 1

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.planning.documents import forms, parse_plan, parse_problem, plan_bytes, schema
+from app.planning.documents import answer_bytes, forms, parse_plan, parse_problem, schema
 from solver.errors import InvalidPlan, InvalidProblem
 from solver.pipeline import solve
 from solver.problem import Problem
@@ -109,7 +109,7 @@ def test_a_problem_survives_the_way_through_its_canonical_bytes(seed: int) -> No
 
 def test_a_plan_survives_the_way_through_its_bytes() -> None:
     plan = solve(random_problem(4, nodes=3, devices=2, tasks=6))
-    assert parse_plan(plan_bytes(plan)) == plan
+    assert parse_plan(answer_bytes(plan)) == plan
 
 
 def test_fields_left_out_are_the_defaults() -> None:
