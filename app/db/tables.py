@@ -300,3 +300,58 @@ class JoinToken(Base):
     row_version: Mapped[int] = mapped_column(Integer)
 
     __mapper_args__ = {"version_id_col": row_version}
+
+
+class Queue(Base):
+    """Who tasks belong to, and how much of the cluster is theirs. A queue that has no row is one
+    without guarantee or limit, of weight 1, at the top."""
+
+    __tablename__ = "queues"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    parent: Mapped[str | None] = mapped_column(String(63))
+    """The name of the queue above; None: it's at the top."""
+    weight: Mapped[int] = mapped_column(BigInteger, default=1)
+    guaranteed: Mapped[dict[str, Any]] = mapped_column()
+    """Dimension -> quantity, and so in ``limit``. A dimension is ``gpu_milli``, ``cpu_milli`` ...
+    or, of the devices of one model alone, ``gpu_milli:MODEL``."""
+    limit: Mapped[dict[str, Any]] = mapped_column()
+    min_runtime_seconds: Mapped[float | None] = mapped_column(Float)
+    """So long a task of it runs before it's preempted; None: as the service's setting."""
+    comment: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column()
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    __mapper_args__ = {"version_id_col": row_version}
+
+
+class QueueUsage(Base):
+    """What a queue's own tasks have held lately, fading with a half-life (docs/model.md, Q5)."""
+
+    __tablename__ = "queue_usage"
+
+    queue: Mapped[str] = mapped_column(String(63), primary_key=True)
+    gpu_seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    """As of ``at``."""
+    at: Mapped[datetime] = mapped_column()
+
+
+class Booking(Base):
+    """An advance reservation: these nodes, from then until then, for one queue or, without one,
+    for nobody (maintenance)."""
+
+    __tablename__ = "bookings"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    nodes: Mapped[list[Any]] = mapped_column()
+    """Names."""
+    queue: Mapped[str | None] = mapped_column(String(63))
+    starts_at: Mapped[datetime] = mapped_column()
+    ends_at: Mapped[datetime] = mapped_column(index=True)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column()
+    row_version: Mapped[int] = mapped_column(Integer)
+
+    __mapper_args__ = {"version_id_col": row_version}
