@@ -5,7 +5,6 @@ so the border can report a document's shape and its meaning in one go. ``bound_f
 bounds from the annotations; for JSON pydantic reads the same ones.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from solver.errors import Fault, shorten
 from solver.objective import NODE_DOMAIN, OBJECTIVE_NAMES, QUEUE_DIMENSIONS
+from solver.reading import duplicates, fault_at, ids, integer, items, mapping, numbered, read, text
 
 DEFAULT_QUEUE = "default"
 INFINITY = float("inf")
@@ -26,15 +26,15 @@ def semantic_faults(document: object) -> tuple[Fault, ...]:
     """
     queues = _queue_ids(document)
     devices = _devices_by_node(document)
-    tasks = frozenset(_ids(_items(document, "tasks")))
+    tasks = frozenset(ids(items(document, "tasks")))
     return (
-        *_duplicates(document, "nodes"),
-        *_duplicates(document, "tasks"),
-        *_duplicates(document, "queues"),
-        *(fault for i, node in _enumerate(document, "nodes") for fault in _node_faults(i, node)),
+        *duplicates(document, "nodes"),
+        *duplicates(document, "tasks"),
+        *duplicates(document, "queues"),
+        *(fault for i, node in numbered(document, "nodes") for fault in _node_faults(i, node)),
         *(
             fault
-            for i, task in _enumerate(document, "tasks")
+            for i, task in numbered(document, "tasks")
             for fault in _task_faults(f"tasks[{i}]", task, tasks, queues, devices)
         ),
         *_queue_faults(document, queues),
@@ -117,13 +117,13 @@ def _outside(value: Any, bounds: tuple[Any, ...], path: str) -> Iterator[Fault]:
     for bound in bounds:
         match bound:
             case Ge(ge=least) if isinstance(value, int | float) and not value >= least:  # pyright: ignore[reportOperatorIssue]
-                yield _fault(path, value, f"has to be at least {least}")
+                yield fault_at(path, value, f"has to be at least {least}")
             case Le(le=most) if isinstance(value, int | float) and not value <= most:  # pyright: ignore[reportOperatorIssue]
-                yield _fault(path, value, f"has to be at most {most}")
+                yield fault_at(path, value, f"has to be at most {most}")
             case MinLen(min_length=least) if isinstance(value, str) and len(value) < least:
-                yield _fault(path, value, f"needs at least {least} character")
+                yield fault_at(path, value, f"needs at least {least} character")
             case MaxLen(max_length=most) if isinstance(value, str) and len(value) > most:
-                yield _fault(path, value, f"has more than {most} characters")
+                yield fault_at(path, value, f"has more than {most} characters")
             case _:
                 pass
 
@@ -155,35 +155,21 @@ def _metadata(hint: Any) -> Iterator[Any]:
             yield from argument.__metadata__
 
 
-def _duplicates(document: object, name: str) -> Iterator[Fault]:
-    counts = Counter(_ids(_items(document, name)))
-    seen: set[str] = set()
-    for i, item in _enumerate(document, name):
-        item_id = _text(item, "id")
-        if item_id is None or counts[item_id] < 2:
-            continue
-        if item_id in seen:
-            yield _fault(
-                f"{name}[{i}].id", item_id, "is the id of an earlier entry; ids are unique"
-            )
-        seen.add(item_id)
-
-
 def _node_faults(i: int, node: object) -> Iterator[Fault]:
     seen: set[str] = set()
-    for j, device in _enumerate(node, "devices"):
+    for j, device in numbered(node, "devices"):
         path = f"nodes[{i}].devices[{j}]"
-        device_id = _text(device, "id")
+        device_id = text(device, "id")
         if device_id in seen:
-            yield _fault(f"{path}.id", device_id, "is the id of an earlier device of this node")
+            yield fault_at(f"{path}.id", device_id, "is the id of an earlier device of this node")
         if device_id is not None:
             seen.add(device_id)
-        for peer in _mapping(device, "links"):
+        for peer in mapping(device, "links"):
             if peer == device_id:
-                yield _fault(f"{path}.links.{peer}", peer, "links the device to itself")
-    if NODE_DOMAIN in _mapping(node, "domains"):
-        value = _mapping(node, "domains")[NODE_DOMAIN]
-        yield _fault(f"nodes[{i}].domains.node", value, "is implied: each node is its own value")
+                yield fault_at(f"{path}.links.{peer}", peer, "links the device to itself")
+    if NODE_DOMAIN in mapping(node, "domains"):
+        value = mapping(node, "domains")[NODE_DOMAIN]
+        yield fault_at(f"nodes[{i}].domains.node", value, "is implied: each node is its own value")
 
 
 def _task_faults(
@@ -193,77 +179,79 @@ def _task_faults(
     queues: frozenset[str],
     devices: dict[str, frozenset[str]],
 ) -> Iterator[Fault]:
-    queue = _text(task, "queue")
+    queue = text(task, "queue")
     if queue is not None and queue not in queues:
-        yield _fault(f"{path}.queue", queue, "is no queue of this problem")
-    replicas = _integer(task, "replicas", 1)
-    fewest = _integer(task, "min_replicas", None)
+        yield fault_at(f"{path}.queue", queue, "is no queue of this problem")
+    replicas = integer(task, "replicas", 1)
+    fewest = integer(task, "min_replicas", None)
     if replicas is not None and fewest is not None and fewest > replicas:
-        yield _fault(f"{path}.min_replicas", fewest, f"is more than the task's {replicas} replicas")
-    yield from _share_faults(path, _read(task, "request"))
-    for j, other in enumerate(_items(task, "separate_from")):
+        yield fault_at(
+            f"{path}.min_replicas", fewest, f"is more than the task's {replicas} replicas"
+        )
+    yield from _share_faults(path, read(task, "request"))
+    for j, other in enumerate(items(task, "separate_from")):
         if not isinstance(other, str):
             continue
-        if other == _text(task, "id"):
-            yield _fault(f"{path}.separate_from[{j}]", other, "is the task itself")
+        if other == text(task, "id"):
+            yield fault_at(f"{path}.separate_from[{j}]", other, "is the task itself")
         elif other not in tasks:
-            yield _fault(f"{path}.separate_from[{j}]", other, "is no task of this problem")
-    placed = _items(task, "placed")
+            yield fault_at(f"{path}.separate_from[{j}]", other, "is no task of this problem")
+    placed = items(task, "placed")
     if replicas is not None and len(placed) > max(0, replicas):
-        yield _fault(f"{path}.placed", placed, f"holds more than the task's {replicas} replicas")
+        yield fault_at(f"{path}.placed", placed, f"holds more than the task's {replicas} replicas")
     for j, slot in enumerate(placed):
         yield from _slot_faults(f"{path}.placed[{j}]", slot, task, devices)
 
 
 def _share_faults(path: str, request: object) -> Iterator[Fault]:
-    gpus = _integer(request, "gpus", 0)
-    share = _integer(request, "gpu_milli", 1000)
+    gpus = integer(request, "gpus", 0)
+    share = integer(request, "gpu_milli", 1000)
     if share is not None and gpus is not None and share < 1000 and gpus != 1:
         reason = f"is a share of one device and needs gpus: 1, not {gpus}"
-        yield _fault(f"{path}.request.gpu_milli", share, reason)
+        yield fault_at(f"{path}.request.gpu_milli", share, reason)
 
 
 def _slot_faults(
     path: str, slot: object, task: object, devices: dict[str, frozenset[str]]
 ) -> Iterator[Fault]:
-    node = _text(slot, "node")
-    held = [item for item in _items(slot, "devices") if isinstance(item, str)]
-    gpus = _integer(_read(task, "request"), "gpus", 0)
+    node = text(slot, "node")
+    held = [item for item in items(slot, "devices") if isinstance(item, str)]
+    gpus = integer(read(task, "request"), "gpus", 0)
     if node is not None and node not in devices:
-        yield _fault(f"{path}.node", node, "is no node of this problem")
+        yield fault_at(f"{path}.node", node, "is no node of this problem")
     for j, device in enumerate(held):
         if node in devices and device not in devices[node]:
-            yield _fault(f"{path}.devices[{j}]", device, f"is no device of node {shorten(node)}")
+            yield fault_at(f"{path}.devices[{j}]", device, f"is no device of node {shorten(node)}")
     if len(set(held)) < len(held):
         for j in (j for j, device in enumerate(held) if held.index(device) < j):
             device = held[j]
-            yield _fault(
+            yield fault_at(
                 f"{path}.devices[{j}]", device, "is named twice; a replica's devices are distinct"
             )
     if gpus is not None and len(held) != gpus:
-        yield _fault(f"{path}.devices", held, f"has to name the {gpus} devices of a replica")
+        yield fault_at(f"{path}.devices", held, f"has to name the {gpus} devices of a replica")
 
 
 def _queue_faults(document: object, queues: frozenset[str]) -> Iterator[Fault]:
     parents = {
-        queue_id: _text(queue, "parent")
-        for queue in _items(document, "queues")
-        if (queue_id := _text(queue, "id")) is not None
+        queue_id: text(queue, "parent")
+        for queue in items(document, "queues")
+        if (queue_id := text(queue, "id")) is not None
     }
     cyclic = _on_cycle(parents)
-    for i, queue in _enumerate(document, "queues"):
-        parent = _text(queue, "parent")
+    for i, queue in numbered(document, "queues"):
+        parent = text(queue, "parent")
         if parent is not None and parent not in queues:
-            yield _fault(f"queues[{i}].parent", parent, "is no queue of this problem")
-        if _text(queue, "id") in cyclic:
-            yield _fault(
+            yield fault_at(f"queues[{i}].parent", parent, "is no queue of this problem")
+        if text(queue, "id") in cyclic:
+            yield fault_at(
                 f"queues[{i}].parent", parent, "closes a ring: the queue is its own ancestor"
             )
         for name in ("guaranteed", "limit"):
-            for dimension in _mapping(queue, name):
+            for dimension in mapping(queue, name):
                 if dimension not in QUEUE_DIMENSIONS:
                     known = ", ".join(QUEUE_DIMENSIONS)
-                    yield _fault(
+                    yield fault_at(
                         f"queues[{i}].{name}.{dimension}", dimension, f"is none of {known}"
                     )
 
@@ -286,70 +274,26 @@ def _on_cycle(parents: dict[str, str | None]) -> frozenset[str]:
 
 
 def _objective_faults(document: object) -> Iterator[Fault]:
-    names = _read(document, "objective")
+    names = read(document, "objective")
     if isinstance(names, list | tuple) and not names:
-        yield _fault("objective", names, "names no term")
-    for i, name in enumerate(_items(document, "objective")):
+        yield fault_at("objective", names, "names no term")
+    for i, name in enumerate(items(document, "objective")):
         if isinstance(name, str) and name not in OBJECTIVE_NAMES:
-            yield _fault(f"objective[{i}]", name, f"is none of {', '.join(OBJECTIVE_NAMES)}")
-        elif name in _items(document, "objective")[: min(i, len(OBJECTIVE_NAMES))]:
-            yield _fault(f"objective[{i}]", name, "is named twice")
+            yield fault_at(f"objective[{i}]", name, f"is none of {', '.join(OBJECTIVE_NAMES)}")
+        elif name in items(document, "objective")[: min(i, len(OBJECTIVE_NAMES))]:
+            yield fault_at(f"objective[{i}]", name, "is named twice")
 
 
 def _queue_ids(document: object) -> frozenset[str]:
-    return frozenset((DEFAULT_QUEUE, *_ids(_items(document, "queues"))))
+    return frozenset((DEFAULT_QUEUE, *ids(items(document, "queues"))))
 
 
 def _devices_by_node(document: object) -> dict[str, frozenset[str]]:
     return {
-        node_id: frozenset(_ids(_items(node, "devices")))
-        for node in _items(document, "nodes")
-        if (node_id := _text(node, "id")) is not None
+        node_id: frozenset(ids(items(node, "devices")))
+        for node in items(document, "nodes")
+        if (node_id := text(node, "id")) is not None
     }
-
-
-def _ids(items: tuple[object, ...]) -> Iterator[str]:
-    for item in items:
-        item_id = _text(item, "id")
-        if item_id is not None:
-            yield item_id
-
-
-def _read(holder: object, name: str) -> Any:
-    if isinstance(holder, Mapping):
-        return holder.get(name)
-    return getattr(holder, name, None)
-
-
-def _items(holder: object, name: str) -> tuple[object, ...]:
-    value = _read(holder, name)
-    return tuple(value) if isinstance(value, list | tuple) else ()
-
-
-def _enumerate(holder: object, name: str) -> Iterator[tuple[int, object]]:
-    return enumerate(_items(holder, name))  # pyright: ignore[reportReturnType]
-
-
-def _mapping(holder: object, name: str) -> Mapping[str, object]:
-    value = _read(holder, name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(holder: object, name: str) -> str | None:
-    value = _read(holder, name)
-    return value if isinstance(value, str) else None
-
-
-def _integer(holder: object, name: str, absent: int | None) -> int | None:
-    """The integer there, ``absent`` where nothing stands, None where something else does."""
-    value = _read(holder, name)
-    if value is None:
-        return absent
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _fault(path: str, value: object, reason: str) -> Fault:
-    return Fault(path=path, value=shorten(value), reason=reason)
 
 
 def _join(path: str, name: str) -> str:
