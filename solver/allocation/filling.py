@@ -1,8 +1,8 @@
 """Water filling: true lexicographic max-min, by entity and weight (docs/model.md, A8).
 
 All entities fill at once, each at the rate of its weight; within one, jobs fill at the rate of
-theirs. A job that can't rise any more without another one falling is *full* and keeps its level; its
-entity's rate goes to the entity's other jobs.
+theirs. A job that can't rise any more without another one falling is *full* and keeps its level;
+its entity's rate goes to the entity's other jobs.
 """
 
 from dataclasses import dataclass

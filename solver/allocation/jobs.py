@@ -37,7 +37,7 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job that may run on several types of accelerator, always on ``gpus`` of one type at once."""
+    """A job that may run on several types of accelerator: always on ``gpus`` of one at a time."""
 
     __pydantic_config__ = _STRICT
 

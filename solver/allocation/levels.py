@@ -1,7 +1,7 @@
 """How high a level can all jobs reach together? Four policies ask only this, each of its own level.
 
-A level t stands for a speed that each job needs, rising with t. Prices of the types prove from above
-(whatever t costs more than all accelerators are worth can't be had), blends of the cheapest ways at
+A level t stands for a speed that each job needs, rising with t. Prices of the types prove from
+above (what costs more than all accelerators are worth can't be had), blends of the cheapest ways at
 those prices prove from below; the search ends where both meet (docs/model.md, A10).
 """
 

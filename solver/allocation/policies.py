@@ -68,7 +68,7 @@ def _nothing(fleet: Fleet) -> Found:
     return Found(shares=np.zeros((0, len(fleet.types))), price=np.zeros(len(fleet.types)))
 
 
-def _max_min_fairness(asked: Jobs, fleet: Fleet) -> Found:
+def _max_min_fairness(_: Jobs, fleet: Fleet) -> Found:
     """(A3) The largest level of which everybody has its weight's multiple."""
     per_level = fleet.weight / fleet.norm_per_step()
     return _at_highest(fleet, per_level)
