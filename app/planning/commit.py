@@ -14,6 +14,7 @@ from app.allocations.service import bump_revision
 from app.db.tables import Node, Task
 from app.deps import Context
 from app.events.service import EventKind, record
+from app.planning import words
 from app.planning.changes import Slots, changes_of, still_valid
 from app.planning.placing import place, places
 from app.planning.reservations import (
@@ -148,9 +149,7 @@ class _Carrier:
         rival = self._rival(task)
         if slots:
             return f"moved to {places(slots)}" + (f": makes room for {rival.name}" if rival else "")
-        if rival is None:
-            return "preempted"
-        return f"preempted for {rival.name} (priority {rival.priority} over {task.priority})"
+        return words.preempted(self._fresh, task, rival)
 
     def _rival(self, task: Task) -> Task | None:
         """Who comes where the task goes: one that waited before one that moves, the most urgent of
@@ -162,10 +161,15 @@ class _Carrier:
             for other, slots in self._holds.items()
             if other != task.id
             and any(slot.node in left for slot in slots)
-            and (not is_evicted or self._fresh.tasks[other].priority > task.priority)
+            and (
+                not is_evicted
+                or self._fresh.level(self._fresh.tasks[other]) > self._fresh.level(task)
+            )
         )
         return min(
-            comers, key=lambda t: (bool(self._before[t.id]), -t.priority, t.id), default=None
+            comers,
+            key=lambda t: (bool(self._before[t.id]), *self._fresh.most_urgent(t)),
+            default=None,
         )
 
 
@@ -187,17 +191,21 @@ def _fix(fix: Fix) -> dict[str, object]:
 
 
 def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
-    for unplaced in plan.unplaced:
-        task = fresh.tasks.get(unplaced.task)
-        if task is None or task.state != TaskState.PENDING or task.reserved:
-            continue
-        waiting = {
+    told = {
+        unplaced.task: {
             "reasons": [
-                {"code": reason.code.value, "text": reason.text, "nodes": reason.nodes}
-                for reason in unplaced.reasons
+                *words.share_reasons(fresh, task),
+                *(words.reason(fresh, task, reason) for reason in unplaced.reasons),
             ],
             "fixes": [_fix(fix) for fix in unplaced.fixes],
         }
+        for unplaced in plan.unplaced
+        if (task := fresh.tasks.get(unplaced.task)) is not None
+    } | {task: words.barred(fresh.tasks[task]) for task in fresh.barred}
+    for task_id, waiting in told.items():
+        task = fresh.tasks[task_id]
+        if task.state != TaskState.PENDING or task.reserved:
+            continue
         if task.waiting != waiting:
             task.waiting = waiting
             task.plan_id = plan_id

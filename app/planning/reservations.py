@@ -60,7 +60,7 @@ def judge(look: Snapshot) -> Verdicts:
     )
     now = room_now(look, where)
     leavers = leaving(look)
-    for task in sorted((look.tasks[t] for t in look.reserved), key=lambda t: (-t.priority, t.id)):
+    for task in sorted((look.tasks[t] for t in look.reserved), key=look.most_urgent):
         slots, wish = look.reserved[task.id], look.wish(task)
         is_gone = not tasks.live(task)
         if not is_gone and task.id not in look.leaving:

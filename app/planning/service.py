@@ -93,6 +93,7 @@ class Planner:
             snapshot = await take(self._ctx, session, budget)
         if judge(snapshot):
             snapshot = await self._settle_reservations(budget)
+        self._ctx.shares.entitlements = snapshot.ranking.entitlements
         self.changes_in_seconds = snapshot.changes_in_seconds
         if not snapshot.pending or snapshot.question == self._answered:
             return None

@@ -6,8 +6,8 @@ counts as gone already: whoever is to have its room has it reserved until then (
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -18,14 +18,16 @@ from sqlalchemy.orm import selectinload
 from app.db.tables import Allocation, Node, Task
 from app.deps import Context
 from app.nodes.states import NodeState
+from app.planning.bands import Ranking, models_left, of_model, rank
 from app.planning.costs import stop_cost, work_of
+from app.planning.policy import BOOKING_LABEL, BOOKING_LEAD, Policy, read
 from app.progress import ProgressBoard
 from app.quarantine import service as quarantines
 from app.quarantine.service import DeviceKey
 from app.tasks import service as tasks
 from app.tasks.states import TaskState
 from protocol.task import TaskSpec
-from solver.problem import Budget, Device, Problem, Queue, Request, Slot
+from solver.problem import Budget, Device, Problem, Request, Slot
 from solver.problem import Node as ProblemNode
 from solver.problem import Task as ProblemTask
 from solver.replay import json_bytes
@@ -42,6 +44,7 @@ class Moment:
     now: datetime
     progress: ProgressBoard
     preempt_after_seconds: float
+    policy: Policy = field(default_factory=Policy)
 
     def seconds_until(self, moment: datetime) -> float:
         return (moment - self.now).total_seconds()
@@ -78,7 +81,10 @@ class Snapshot:
             task.id: task for task in unfinished if tasks.live(task) and self._leaves(task)
         }
         """What is being stopped: its room is taken still, and soon free."""
-        problem_nodes = tuple(_node(node, quarantined) for node in nodes)
+        problem_nodes = tuple(
+            _node(node, quarantined, moment.policy if moment.policy.bookings else None)
+            for node in nodes
+        )
         places = {node.id: {device.id for device in node.devices} for node in problem_nodes}
         self.kept = {
             task: slots
@@ -97,13 +103,43 @@ class Snapshot:
             or (tasks.live(task) and task.id not in self.leaving)
         ]
         self._known = {task.id for task in planned}
-        self._highest_waiting = max((task.priority for task in self.pending.values()), default=None)
+        self._lose_all: set[str] = set()
+        wanted = [self._task(task, self.kept.get(task.id)) for task in planned]
+        self.ranking: Ranking = rank(
+            problem_nodes, wanted, moment.policy.queues, moment.policy.usage
+        )
+        models = models_left(problem_nodes, wanted, self.ranking.tree)
+        self.barred = {task for task, left in models.items() if not left}
+        """Who waits because of its queue's limit on each model that it could have."""
+        self.levels = {task.id: self.ranking.level(task) for task in wanted}
+        """A task's level in the problem; its priority alone where only one queue has tasks."""
+        highest = max((self.levels[task] for task in self.pending), default=None)
         self.problem = Problem(
             version=1,
             nodes=problem_nodes,
-            tasks=tuple(self._task(task, self.kept.get(task.id)) for task in planned),
-            queues=tuple(Queue(id=queue) for queue in sorted({task.queue for task in planned})),
+            tasks=tuple(
+                self._ranked(task, models.get(task.id), highest)
+                for task in wanted
+                if task.id not in self.barred
+            ),
+            queues=tuple(
+                replace(queue, guaranteed={}, limit=_known_to_the_solver(queue.limit))
+                for queue in self.ranking.tree.queues.values()
+            ),
             budget=budget,
+        )
+
+    def _ranked(
+        self, task: ProblemTask, models: tuple[str, ...] | None, highest: int | None
+    ) -> ProblemTask:
+        """The task at its level, and with what its queue's limits leave of its wishes."""
+        level = self.levels[task.id]
+        if task.id in self._lose_all and (highest is None or highest <= level):
+            # All of somebody's work is never thrown away for a task of the same level.
+            row = self.tasks[task.id]
+            task = self._fact(row, self.specs[task.id], tasks.live(row))
+        return replace(
+            task, priority=level, gpu_models=task.gpu_models if models is None else models
         )
 
     @cached_property
@@ -123,6 +159,14 @@ class Snapshot:
         """After which time alone makes it another question; None: never."""
         seconds = [self.moment.seconds_until(change) for change in self._changes]
         return min(seconds, default=None)
+
+    def level(self, task: Task) -> int:
+        """How urgent it is: among tasks of several queues, its claim comes first."""
+        return self.levels.get(task.id, task.priority)
+
+    def most_urgent(self, task: Task) -> tuple[int, str]:
+        """A key to sort by."""
+        return -self.level(task), task.id
 
     def where_it_is(self, task: Task) -> ProblemTask:
         """What the task holds now, however long still."""
@@ -190,13 +234,18 @@ class Snapshot:
         if task.state == TaskState.STARTING:
             return 1
         if task.started_at is not None and self._is_ahead(
-            task.started_at + timedelta(seconds=self.moment.preempt_after_seconds)
+            task.started_at + timedelta(seconds=self._min_runtime_seconds(task.queue))
         ):
             return None
         work = work_of(spec, task.started_at, held, self.moment.progress, self.moment.now)
-        # All of somebody's work is never thrown away for a task of the same priority.
-        outranked = self._highest_waiting is not None and self._highest_waiting > task.priority
-        return stop_cost(work) if outranked or not work.is_lost_whole else None
+        if work.is_lost_whole:
+            self._lose_all.add(task.id)
+        return stop_cost(work)
+
+    def _min_runtime_seconds(self, queue: str) -> float:
+        """Of the queue, or else the service's."""
+        own = self.moment.policy.min_runtime_seconds
+        return own.get(queue, self.moment.preempt_after_seconds)
 
     def _fact(self, task: Task, spec: TaskSpec, held: Sequence[Allocation]) -> ProblemTask:
         # What runs is a fact, not a wish: its remaining replicas, where they are, with no topology
@@ -221,13 +270,29 @@ class Snapshot:
             min_replicas=spec.min_replicas,
             request=_request(spec),
             gpu_models=spec.gpu_models,
-            node_selector=spec.selector,
+            node_selector=self._selector(task, spec),
             pack_within=spec.pack_within,
             spread_over=spec.spread_over,
             separate_from=self._separate_from(spec),
             preemptible=spec.preemptible,
             duration_seconds=spec.duration_seconds,
         )
+
+    def _selector(self, task: Task, spec: TaskSpec) -> dict[str, tuple[str, ...]]:
+        """Which nodes it may go to, also for the sake of bookings."""
+        policy, now = self.moment.policy, self.moment.now
+        if not policy.bookings:
+            return spec.selector
+        for booking in policy.bookings:
+            for change in (booking.starts_at - BOOKING_LEAD, booking.starts_at, booking.ends_at):
+                self._is_ahead(change)
+        ends_at = None
+        if spec.duration_seconds is not None:
+            ends_at = now + timedelta(seconds=spec.duration_seconds)
+        may_use = policy.may_use(task.queue, ends_at, now, stays=not spec.preemptible)
+        values = {policy.booked(node) for node in self.nodes}
+        beside = tuple(sorted(v for v in values if not v or may_use.issuperset(v.split(","))))
+        return {**spec.selector, BOOKING_LABEL: beside}
 
     def _separate_from(self, spec: TaskSpec) -> tuple[str, ...]:
         return tuple(other for other in spec.separate_from if other in self._known)
@@ -255,6 +320,7 @@ async def take(ctx: Context, session: AsyncSession, budget: Budget) -> Snapshot:
         now=ctx.clock.now(),
         progress=ctx.progress,
         preempt_after_seconds=ctx.settings.preempt_after_seconds,
+        policy=await read(ctx, session),
     )
     return Snapshot(moment, nodes, unfinished, budget, await quarantines.keys(session))
 
@@ -263,7 +329,11 @@ def _request(spec: TaskSpec) -> Request:
     return Request(**spec.request.model_dump())
 
 
-def _node(node: Node, quarantined: frozenset[DeviceKey]) -> ProblemNode:
+def _known_to_the_solver(limit: Mapping[str, int]) -> dict[str, int]:
+    return {d: quantity for d, quantity in limit.items() if of_model(d) is None}
+
+
+def _node(node: Node, quarantined: frozenset[DeviceKey], booked: Policy | None) -> ProblemNode:
     uuids = {device.uuid for device in node.devices}
     return ProblemNode(
         id=node.name,
@@ -272,7 +342,9 @@ def _node(node: Node, quarantined: frozenset[DeviceKey]) -> ProblemNode:
         disk_mib=node.disk_mib,
         network_mbps=node.network_mbps,
         schedulable=node.schedulable and node.state == NodeState.READY,
-        labels=node.labels,
+        labels=node.labels
+        if booked is None
+        else {**node.labels, BOOKING_LABEL: booked.booked(node.name)},
         domains={domain: value for domain, value in node.domains.items() if domain != "node"},
         devices=tuple(
             Device(

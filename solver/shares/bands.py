@@ -9,16 +9,18 @@ from solver.shares.entitlements import Entitlement, Quantities
 
 class Band(IntEnum):
     """From the weakest claim to the strongest. A waiting task displaces only what is below it, so
-    one that is in no queue's share (``BORROWING``, ``DUE``) displaces nobody."""
+    one that isn't within its queue's share of now and by history displaces nobody."""
 
     BORROWING = 0
     """It waits, beyond its queue's entitlement, whether by the shares of now or by history."""
-    DUE = 1
-    """It waits, within the entitlement of now or the one by history, but not within both."""
-    HELD = 2
+    PUT_OFF = 1
+    """It waits, within the entitlement of now, but its queue has had more than its part lately."""
+    DUE = 2
+    """It waits, beyond the entitlement of now, but its queue has had less than its part lately."""
+    HELD = 3
     """It runs, beyond its queue's entitlement of now: it may stay until somebody is entitled."""
-    ENTITLED = 3
-    GUARANTEED = 4
+    ENTITLED = 4
+    GUARANTEED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +67,10 @@ def bands(standings: Sequence[Standing], shares: Shares) -> dict[str, Band]:
             found[one.task] = Band.ENTITLED
         elif one.runs:
             found[one.task] = Band.HELD
+        elif is_by_history:
+            found[one.task] = Band.DUE
         else:
-            found[one.task] = Band.DUE if is_now or is_by_history else Band.BORROWING
+            found[one.task] = Band.PUT_OFF if is_now else Band.BORROWING
     return found
 
 

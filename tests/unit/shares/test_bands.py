@@ -34,7 +34,7 @@ def test_tasks_have_the_guarantee_first_then_the_entitlement_and_then_borrow() -
 def test_what_runs_beyond_the_entitlement_is_held_and_above_all_that_borrows() -> None:
     found = bands([task("in", 4, runs=True), task("over", 4, runs=True)], shares(0, 4))
     assert found == {"in": Band.ENTITLED, "over": Band.HELD}
-    assert Band.BORROWING < Band.DUE < Band.HELD < Band.ENTITLED < Band.GUARANTEED
+    assert Band.BORROWING < Band.PUT_OFF < Band.DUE < Band.HELD < Band.ENTITLED < Band.GUARANTEED
 
 
 def test_a_gang_too_large_for_the_share_is_passed_over() -> None:
@@ -52,7 +52,7 @@ def test_history_puts_off_who_waits_and_never_touches_who_runs() -> None:
     order = [task("runs", 4, runs=True), task("waits", 4)]
     assert bands(order, shares(0, 8, by_history=0)) == {
         "runs": Band.ENTITLED,
-        "waits": Band.DUE,
+        "waits": Band.PUT_OFF,
     }
     assert bands([task("waits", 8)], shares(0, 4, by_history=8)) == {"waits": Band.DUE}
 

@@ -1,0 +1,91 @@
+"""What operators have laid down about who may hold what, and when, as a round sees it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.tables import Booking
+from app.db.tables import Queue as QueueRow
+from app.deps import Context
+from app.queues import usage
+from solver.problem import Queue
+
+BOOKING_LABEL = "stowplan/booking"
+"""Of a node: the bookings of it that are to come or under way. Only where there are any."""
+BOOKING_LEAD = timedelta(hours=1)
+"""So long before a window, its nodes are closed also to tasks that could be made to leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Empty where nobody has said anything."""
+
+    queues: tuple[Queue, ...] = ()
+    min_runtime_seconds: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """By queue, GPU-seconds that its own tasks have held lately."""
+    bookings: Sequence[Booking] = ()
+    """To come or under way."""
+
+    def chain(self, queue: str | None) -> set[str]:
+        """The queue and those above it."""
+        above = {one.id: one.parent for one in self.queues}
+        found: set[str] = set()
+        while queue is not None and queue not in found:
+            found.add(queue)
+            queue = above.get(queue)
+        return found
+
+    def booked(self, node: str) -> str:
+        """The value of the node's label."""
+        return ",".join(sorted(b.name for b in self.bookings if node in b.nodes))
+
+    def may_use(
+        self, queue: str, ends_at: datetime | None, now: datetime, *, stays: bool
+    ) -> set[str]:
+        """The names of the bookings beside which a task may start on their nodes.
+
+        It may if it's of the booking's queue or of one below, or ends before the window, or is gone
+        by then because it may be told to leave and there is time for that. ``ends_at`` None: nobody
+        knows; ``stays``: it may not be told to leave.
+        """
+        chain = self.chain(queue)
+        return {
+            booking.name
+            for booking in self.bookings
+            if booking.queue in chain
+            or (ends_at is not None and ends_at <= booking.starts_at)
+            or (not stays and now + BOOKING_LEAD <= booking.starts_at)
+        }
+
+
+async def read(ctx: Context, session: AsyncSession) -> Policy:
+    now = ctx.clock.now()
+    rows = (await session.scalars(select(QueueRow).order_by(QueueRow.id))).all()
+    known = {row.name for row in rows}
+    return Policy(
+        queues=tuple(
+            Queue(
+                id=row.name,
+                parent=row.parent if row.parent in known else None,
+                weight=row.weight,
+                guaranteed=row.guaranteed,
+                limit=row.limit,
+            )
+            for row in rows
+        ),
+        min_runtime_seconds={
+            row.name: row.min_runtime_seconds for row in rows if row.min_runtime_seconds is not None
+        },
+        usage=await usage.look(
+            session, now=now, half_life_seconds=ctx.settings.usage_half_life_seconds
+        ),
+        bookings=(
+            await session.scalars(
+                select(Booking).where(Booking.ends_at > now).order_by(Booking.starts_at)
+            )
+        ).all(),
+    )

@@ -1,0 +1,77 @@
+"""How queues' shares are spoken of to the owners of tasks."""
+
+from typing import Any
+
+from app.db.tables import Task
+from app.planning.snapshot import Snapshot
+from solver.plan import Reason, ReasonCode
+from solver.shares.bands import Band
+
+OVER_SHARE = "over_share"
+"""Beside the plan's own reasons for waiting: its queue has its share."""
+_NAMES = {
+    Band.GUARANTEED: "within what its queue is guaranteed",
+    Band.ENTITLED: "within its queue's share",
+    Band.HELD: "beyond its queue's share",
+    Band.DUE: "beyond its queue's share, which has used little lately",
+    Band.PUT_OFF: "put off for what its queue has used lately",
+    Band.BORROWING: "beyond its queue's share",
+}
+
+
+def preempted(look: Snapshot, task: Task, rival: Task | None) -> str:
+    """Why a running task gives way."""
+    if rival is None:
+        return "preempted"
+    bands = look.ranking.bands
+    mine, its = bands.get(task.id), bands.get(rival.id)
+    if mine is not None and its is not None and mine < its and rival.queue != task.queue:
+        return (
+            f"preempted for {rival.name}: queue {rival.queue} takes back what is its own "
+            f"({_NAMES[its]}; {task.name} is {_NAMES[mine]})"
+        )
+    return f"preempted for {rival.name} (priority {rival.priority} over {task.priority})"
+
+
+def reason(look: Snapshot, task: Task, said: Reason) -> dict[str, Any]:
+    """A plan's reason in terms of the priority and the band that its level stands for."""
+    text = said.text
+    if said.code is ReasonCode.LOWER_PRIORITY and task.id in look.ranking.bands:
+        text = "the room that it needs is held by tasks with a stronger claim: " + _claim(
+            look, task
+        )
+    return {"code": said.code.value, "text": text, "nodes": said.nodes}
+
+
+def share_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
+    """Whether its queue's share has to do with a task's waiting."""
+    band = look.ranking.bands.get(task.id)
+    if band not in {Band.BORROWING, Band.PUT_OFF, Band.DUE}:
+        return []
+    own = look.ranking.shares.now[task.queue].own
+    entitled = (
+        f"{own.get('gpu_milli', 0) / 1000:g} GPUs and {own.get('cpu_milli', 0) / 1000:g} cores"
+    )
+    text = (
+        f"queue {task.queue} is entitled to {entitled} now, and older or more urgent tasks of it "
+        "have them: it starts as soon as room is left idle"
+    )
+    if band is Band.PUT_OFF:
+        text = (
+            f"queue {task.queue} has used more than its part lately: others come first where room "
+            "becomes free"
+        )
+    return [{"code": OVER_SHARE, "text": text, "nodes": 0}]
+
+
+def barred(task: Task) -> dict[str, Any]:
+    """For a task that its queue's limits leave no model of GPU."""
+    text = (
+        f"queue {task.queue}, or one above it, is at its limit of every GPU model that it may have"
+    )
+    said = {"code": ReasonCode.QUEUE_LIMIT.value, "text": text, "nodes": 0}
+    return {"reasons": [said], "fixes": []}
+
+
+def _claim(look: Snapshot, task: Task) -> str:
+    return f"it is {_NAMES[look.ranking.bands[task.id]]}, at priority {task.priority}"
