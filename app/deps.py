@@ -26,6 +26,7 @@ from app.ids import Ids
 from app.progress import ProgressBoard
 from app.quiet import QuietReports
 from app.settings import Settings
+from app.shares import SharesBoard
 from app.signals import Seen, Signals
 
 
@@ -45,6 +46,7 @@ class Context:
     revisions: Seen
     """Of the nodes' desired sets, as those who wait for news of them last saw them."""
     progress: ProgressBoard = field(default_factory=ProgressBoard)
+    shares: SharesBoard = field(default_factory=SharesBoard)
     principals: "dict[str, NodePrincipal]" = field(default_factory=dict)
     """Nodes by their token's digest, as looked up before. Cleared when a node joins or goes."""
 

@@ -11,6 +11,7 @@ from sqlalchemy import case, func, literal_column, select
 from app.clock import milliseconds
 from app.db.tables import Allocation, Device, Node, Plan, Task
 from app.deps import Context, Ctx, loopback_or_user
+from app.metrics import queues
 from app.metrics.prometheus import exposition
 from app.metrics.telemetry import Measured
 from app.nodes.states import NodeState
@@ -51,10 +52,12 @@ async def readyz(ctx: Ctx) -> Health:
 async def metrics(ctx: Ctx, telemetry: Measured) -> Response:
     """Prometheus text: nodes and tasks by state, everything measured, and how measuring goes."""
     counts = await _counts(ctx)
+    of_queues = await queues.exposition(ctx)
     now_ms = milliseconds(ctx.clock.now())
 
     async def parts() -> AsyncIterator[bytes]:
         yield counts
+        yield of_queues.encode()
         async for text in exposition(telemetry, telemetry.growth, now_ms=now_ms):
             yield text.encode()
 

@@ -27,6 +27,7 @@ from app.ids import Ids, TimeOrderedIds
 from app.leases import node_routes
 from app.leases import routes as leases
 from app.limits import BodyLimit
+from app.loops.bookings import BookingLoop
 from app.loops.drains import DrainLoop
 from app.loops.memory import MemoryLoop, leave_the_old_alone
 from app.loops.nodes import NodesLoop
@@ -34,6 +35,7 @@ from app.loops.planning import PlanningLoop
 from app.loops.retention import RetentionLoop
 from app.loops.rollups import RollupLoop
 from app.loops.runner import Runner
+from app.loops.usage import UsageLoop
 from app.loops.watch import WatchLoop
 from app.metrics import agents as samples
 from app.metrics import routes as metrics
@@ -44,6 +46,8 @@ from app.planning import routes as planning
 from app.planning.child import SolverPool
 from app.planning.service import Planner
 from app.quarantine import routes as quarantine
+from app.queues import booking_routes
+from app.queues import routes as queues
 from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Seen, Signals
@@ -102,6 +106,8 @@ def create_app(
         node_routes.router,
         join_routes.router,
         tasks.router,
+        queues.router,
+        booking_routes.router,
         planning.router,
         metrics.router,
         events.router,
@@ -139,6 +145,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
             NodesLoop(context),
             DrainLoop(context),
+            BookingLoop(context),
+            UsageLoop(context),
             RollupLoop(context, telemetry.roller),
             WatchLoop(watcher, context.settings.watch_interval_seconds),
             MemoryLoop(),

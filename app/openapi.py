@@ -10,6 +10,7 @@ from app.nodes.schemas import DrainForm, JoinTokenForm, MaintenanceForm, NodePat
 from app.planning.documents import schema
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
+from app.queues.schemas import BookingForm, QueueForm, QueuePatch
 from protocol.node import Registration
 from protocol.report import LogChunk, Report
 from protocol.samples import SampleReport
@@ -22,6 +23,9 @@ _BODIES: tuple[type[BaseModel], ...] = (
     MaintenanceForm,
     JoinTokenForm,
     QuarantineForm,
+    QueueForm,
+    QueuePatch,
+    BookingForm,
     Registration,
     Report,
     SampleReport,

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     touched."""
     preempt_after_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
     """A task runs for at least so long before it's moved or preempted."""
+    open_queues: bool = True
+    """Whether a task may name a queue that nobody created: it's then one of weight 1 at the top."""
+    usage_half_life_seconds: Annotated[float, Field(ge=1, le=1e9)] = 7 * 86_400.0
+    """After so long, GPU time that a queue has held counts half."""
     solve_seconds_max: Annotated[float, Field(gt=0, le=3_600)] = 60.0
     solve_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """How many ``POST /api/v1/solve`` run at once, beside the planning loop's own child process."""

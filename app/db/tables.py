@@ -205,6 +205,7 @@ class Allocation(Base):
         UniqueConstraint("task_id", "generation", "replica"),
         Index("ix_allocations_node_id_state", "node_id", "state"),
         Index("ix_allocations_state", "state"),
+        Index("ix_allocations_ended_at", "ended_at"),
     )
     __mapper_args__ = {"version_id_col": row_version}
 

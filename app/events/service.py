@@ -41,6 +41,11 @@ class EventKind(StrEnum):
     TASK_HELD_BUT_IDLE = "task_held_but_idle"
     TASK_GONE_IDLE = "task_gone_idle"
     TASK_WORKS_AGAIN = "task_works_again"
+    QUEUE_CREATED = "queue_created"
+    QUEUE_CHANGED = "queue_changed"
+    QUEUE_REMOVED = "queue_removed"
+    BOOKING_MADE = "booking_made"
+    BOOKING_ENDED = "booking_ended"
     PLAN_REJECTED = "plan_rejected"
 
 

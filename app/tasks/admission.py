@@ -7,14 +7,31 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from app.db.tables import Node, Task
+from app.db.tables import Node, Queue, Task
+from app.deps import Context
 from app.errors import Fault
 from protocol.task import TaskSpec
 
+_QUEUES_NAMED_MAX = 20
 
-async def admission_faults(session: AsyncSession, spec: TaskSpec) -> list[Fault]:
+
+async def admission_faults(ctx: Context, session: AsyncSession, spec: TaskSpec) -> list[Fault]:
     """All of them at once."""
-    return [*await _unknown_tasks(session, spec), *await _larger_than_cluster(session, spec)]
+    return [
+        *([] if ctx.settings.open_queues else await _unknown_queue(session, spec)),
+        *await _unknown_tasks(session, spec),
+        *await _larger_than_cluster(session, spec),
+    ]
+
+
+async def _unknown_queue(session: AsyncSession, spec: TaskSpec) -> list[Fault]:
+    names = sorted(await session.scalars(select(Queue.name)))
+    if spec.queue in names:
+        return []
+    more = len(names) - _QUEUES_NAMED_MAX
+    shown = ", ".join(names[:_QUEUES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+    reason = f"no queue has this name; there are {shown}" if names else "there is no queue yet"
+    return [Fault(path="queue", value=spec.queue, reason=reason)]
 
 
 async def _unknown_tasks(session: AsyncSession, spec: TaskSpec) -> list[Fault]:

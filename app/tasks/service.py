@@ -55,7 +55,7 @@ async def submit(
                     ),
                 )
             return await get(session, seen.task_id), False
-    faults = await admission_faults(session, spec)
+    faults = await admission_faults(ctx, session, spec)
     if faults:
         raise InvalidInputError(
             f"{len(faults)} fault(s) in the task; nothing was stored", faults=tuple(faults)

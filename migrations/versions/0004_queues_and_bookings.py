@@ -51,9 +51,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_bookings_name")),
     )
     op.create_index(op.f("ix_bookings_ends_at"), "bookings", ["ends_at"])
+    # What ended since the last look is added to its queue's usage.
+    op.create_index(op.f("ix_allocations_ended_at"), "allocations", ["ended_at"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_allocations_ended_at"), "allocations")
     op.drop_table("bookings")
     op.drop_table("queue_usage")
     op.drop_table("queues")
