@@ -23,9 +23,9 @@ TOLERANCE = 1e-6
 """Of a share, and relative to a count."""
 _SAME = 1e-6
 """Relative: levels nearer than this are one."""
-_RISE = 1e-7
-"""Relative, times the number of jobs: a rise that isn't one. What rounding leaves over of each job
-may all go to one."""
+_RISE = 3e-8
+"""Of the time, times the number of jobs: a rise that isn't one. What rounding leaves over of each
+job may all go to one."""
 
 
 def violations(asked: Jobs, allocation: Allocation) -> tuple[Fault, ...]:
@@ -75,14 +75,18 @@ def unfilled(asked: Jobs, allocation: Allocation) -> tuple[Fault, ...]:
         floor = _levels_at(levels, curves, float(times[group].max()))
         floor[group] = levels[group]
         raised = _raised(fleet, floor / per_step, group)
-        gain = raised / np.maximum(levels[group] / per_step[group], 1e-300) - 1.0
+        gain = (raised - levels[group] / per_step[group]) / fleet.fastest[group]
         if gain.sum() > _RISE * len(levels):
             faults += [
-                fault_at(f"shares.{asked.jobs[i].id}", float(levels[i]), f"could be {g:.3g} more")
-                for i, g in zip(group.tolist(), gain.tolist(), strict=True)
-                if g > _RISE
+                fault_at(f"shares.{asked.jobs[i].id}", float(levels[i]), _reason(gained))
+                for i, gained in zip(group.tolist(), gain.tolist(), strict=True)
+                if gained > _RISE
             ]
     return tuple(faults)
+
+
+def _reason(gained: float) -> str:
+    return f"could have {gained:.3g} more of the time without lowering anybody who isn't above"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,22 +141,22 @@ def _groups(times: Floats, jobs: Ints) -> list[Ints]:
 
 
 def _raised(fleet: Fleet, floor: Floats, group: Ints) -> Floats:
-    """[group] the speeds at which the sum of relative rises of the group is largest, while nobody
+    """[group] the speeds at which the group, each job by its fastest speed, rises most, while nobody
     falls below ``floor`` [m]. Columns: shares [m, k].
     """
     jobs, types = fleet.throughput.shape
     job, kind = np.divmod(np.arange(jobs * types), types)
     column = np.arange(jobs * types)
-    scale = np.maximum(fleet.fastest, 1e-300)
+    scale = fleet.fastest
     speed = (fleet.throughput / scale[:, None]).ravel()
     use = fleet.gpus[job] / fleet.count[kind]
     entries = np.concatenate([speed, np.ones(jobs * types), use])
     rows = np.concatenate([job, jobs + job, 2 * jobs + kind])
-    weight = np.zeros(jobs)
-    weight[group] = scale[group] / np.maximum(floor[group], 1e-300)
+    rises = np.zeros(jobs)
+    rises[group] = 1.0
     height = 2 * jobs + types
     problem = Matrices(
-        cost=-speed * weight[job] / max(1.0, float(weight.max())),
+        cost=-speed * rises[job],
         rows=sparse.csc_array(
             sparse.coo_array((entries, (rows, np.tile(column, 3))), shape=(height, jobs * types))
         ),

@@ -59,7 +59,7 @@ class Envelope:
 
     def slope_above(self, needed: Floats) -> Floats:
         """[m] what one step a second more costs; infinite for who can't get faster."""
-        open_ = self._speed[1:] > needed
+        open_ = (self._speed[1:] > needed) & (self._length > 0)
         slope = np.where(open_, self._slope, np.inf).min(axis=0, initial=np.inf)
         return np.where(needed < self._speed[0], 0.0, slope)
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from solver.allocation.fleet import Flags, Fleet, Floats, Ints
 from solver.allocation.jobs import Jobs
-from solver.allocation.levels import LevelSearch, marginal_prices
+from solver.allocation.levels import PRECISION, LevelSearch, marginal_prices
 from solver.allocation.measures import entities
 
-_EASE = 1e-8
+_EASE = 4 * PRECISION
 """Relative: by so much the levels of full jobs are lowered before the next ones are looked for, so
 that accelerators that are used up don't forbid, by rounding, what needs none of them."""
+_MOST_EASE = 1e-6
 _COSTS = 1e-9
 """A rise that costs less of everything, relative to what the level itself costs, is free."""
 
@@ -79,11 +80,11 @@ def fill(asked: Jobs, fleet: Fleet) -> Filled:
     top = fastest * per_step
     held: Flags = np.zeros(len(top), dtype=bool)
     search = LevelSearch(fleet)
-    time, price = 0.0, None
+    time, price, easing = 0.0, None, _EASE
     while True:
         state = Fill(owner=owner, rate=rate, weight=fleet.weight, top=top)
         stops = state.stops()
-        ease = np.where(held | (stops <= time), 1.0 - _EASE, 1.0)
+        ease = np.where(held | (stops <= time), 1.0 - easing, 1.0)
 
         def needs(
             at: float, state: Fill = state, stops: Floats = stops, ease: Floats = ease
@@ -96,12 +97,18 @@ def fill(asked: Jobs, fleet: Fleet) -> Filled:
             own = found.proof is None or stops.min() < found.level
             price = np.zeros(len(fleet.count)) if own else marginal_prices(fleet, found, needs)
         if found.proof is None:
-            return Filled(shares=found.shares, times=stops, price=price)
+            full = np.minimum(top / per_step, fastest)
+            return Filled(shares=search.nearest(full), times=stops, price=price)
         time = found.level
         needed = needs(time)
         rising = ~held & (stops > time)
         slope = np.where(rising, found.proof.envelope.slope_above(needed) * needed, 0.0)
-        dear = rising & (slope >= min(_COSTS, slope.max(initial=0.0)))
+        dear = slope > _COSTS
+        if not dear.any() and easing < _MOST_EASE:
+            easing *= 10.0  # nobody who rises pays: it was rounding that forbade it
+            continue
+        if not dear.any():
+            dear = rising
         levels = state.levels(time, stops)
         top = np.where(dear, levels, top)
         held |= dear

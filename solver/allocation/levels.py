@@ -15,7 +15,7 @@ from solver.allocation.envelope import Envelope
 from solver.allocation.fleet import Fleet, Floats
 from solver.allocation.mixing import Mixer
 
-PRECISION = 1e-9
+PRECISION = 1e-12
 """Relative: how much more than the accelerators that there are a blend may take when it's taken to
 fit. Shares are then made smaller by as much."""
 _MOST_WAYS_PER_TYPE = 8
@@ -80,22 +80,50 @@ class LevelSearch:
             if blend.value <= 1.0 + PRECISION:
                 break
             if len(ways) > _MOST_WAYS_PER_TYPE * len(self._fleet.types):
-                kept = np.flatnonzero(weight)
+                kept = np.flatnonzero(weight).tolist()
                 ways, usage = [ways[i] for i in kept], usage[kept]
             new = [self._way(blend.price)]
+            if new[0].envelope.cost(needed) <= 1.0 and _is_among(blend.price, ways):
+                break  # no better blend in this precision
             ways = [*ways, *new]
-        kept = np.flatnonzero(weight)
-        self._ways = [ways[i] for i in kept]
-        parts = (weight[i] * ways[i].envelope.shares(needed) for i in kept)
-        shares = within(self._fleet, sum(parts, start=np.zeros_like(self._fleet.throughput)))
+        self._ways = [ways[i] for i in np.flatnonzero(weight).tolist()]
+        shares = within(self._fleet, self._blended(ways, weight, needed))
         return Level(level=level, shares=shares, proof=proof)
+
+    def nearest(self, needed: Floats) -> Floats:
+        """[m, k] shares that give every job the same, largest part of its ``needed`` [m] speed, at
+        most all of it.
+        """
+        ways, proven = self._ways, 0.0
+        usage = self._usage(ways, needed)
+        blend = self._mixer.least_scale(usage)
+        for _ in range(_MOST_ROUNDS):
+            new = self._way(blend.price)
+            proven = max(proven, new.envelope.cost(needed))
+            if blend.value <= max(1.0, proven) * (1.0 + PRECISION) or _is_among(blend.price, ways):
+                break
+            ways = [*ways, new]
+            usage = np.vstack([usage, self._usage([new], needed)])
+            blend = self._mixer.least_scale(usage)
+        shares = self._blended(ways, blend.weight, needed)
+        return within(self._fleet, shares / max(1.0, blend.value))
 
     def _way(self, price: Floats) -> Way:
         cost = self._fleet.gpus[:, None] * (price / self._fleet.count)
         return Way(price=price, envelope=Envelope(self._fleet.throughput, cost))
 
+    def _blended(self, ways: Sequence[Way], weight: Floats, needed: Floats) -> Floats:
+        shares = np.zeros_like(self._fleet.throughput)
+        for i in np.flatnonzero(weight).tolist():
+            shares += weight[i] * ways[i].envelope.shares(needed)
+        return shares
+
     def _usage(self, ways: Sequence[Way], needed: Floats) -> Floats:
         return np.array([self._fleet.usage(way.envelope.shares(needed)) for way in ways])
+
+
+def _is_among(price: Floats, ways: Sequence[Way]) -> bool:
+    return any(np.abs(way.price - price).max() <= PRECISION for way in ways)
 
 
 def marginal_prices(fleet: Fleet, found: Level, needs: Needs) -> Floats:
