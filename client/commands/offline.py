@@ -13,26 +13,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solver.errors import Fault, InvalidPlan, InvalidProblem
+from client.commands import files
+from client.commands.files import EXIT_FAILED, EXIT_INVALID, Out, Source
+from solver.errors import Fault
 
 if TYPE_CHECKING:
     from solver.plan import Plan
     from solver.problem import Problem
-
-EXIT_FAILED = 1
-EXIT_INVALID = 2
-
-T = TypeVar("T")
-
-Source = Annotated[str, typer.Argument(help="A JSON file, or - for stdin.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", help="Write the JSON there instead of to stdout.")
-]
 
 
 def register(cli: typer.Typer) -> None:
@@ -63,14 +54,14 @@ def solve_file(
     if deterministic:
         changes["deterministic"] = True
     with _all_of_it_stays():
-        documents = _documents()
-        asked = _valid(lambda: documents.parse_problem(_read(problem)))
+        documents = files.documents()
+        asked = files.valid(lambda: documents.parse_problem(files.read(problem)))
         if changes:
-            asked = _valid(lambda: asked.with_budget(replace(asked.budget, **changes)))
-        pipeline = _server_module("solver.pipeline")
+            asked = files.valid(lambda: asked.with_budget(replace(asked.budget, **changes)))
+        pipeline = files.server_module("solver.pipeline")
         pipeline.load(asked)  # the budget is for thinking
     plan = pipeline.solve(asked, clock=time.monotonic)
-    _write(documents.answer_bytes(plan), out)
+    files.write(documents.answer_bytes(plan), out)
 
 
 def check_files(problem: Source, plan: Source, out: Out = None) -> None:
@@ -85,7 +76,7 @@ def check_files(problem: Source, plan: Source, out: Out = None) -> None:
         "violations": [as_document(violation, leave_out_none=True) for violation in found],
         "score": [as_document(entry, leave_out_none=True) for entry in worth],
     }
-    _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
+    files.write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
     if found:
         raise typer.Exit(EXIT_FAILED)
 
@@ -104,9 +95,9 @@ def draw_plan(
     picture = import_module("solver.picture")
     if colours not in list(picture.ColourBy):
         known = ", ".join(picture.ColourBy)
-        _fail(f"a colour can't stand for {colours!r}; it can for {known}", EXIT_INVALID)
+        files.fail(f"a colour can't stand for {colours!r}; it can for {known}", EXIT_INVALID)
     asked, answer = _problem_and_plan(problem, plan)
-    _write(picture.draw(asked, answer, picture.ColourBy(colours)).encode(), out)
+    files.write(picture.draw(asked, answer, picture.ColourBy(colours)).encode(), out)
 
 
 def replay_trace(
@@ -128,17 +119,17 @@ def replay_trace(
 ) -> None:
     """Place the tasks of a trace one at a time, in the order in which they arrive."""
     if order is not None and shuffle is not None:
-        _fail("--order and --shuffle are two orders; give one of them", EXIT_INVALID)
+        files.fail("--order and --shuffle are two orders; give one of them", EXIT_INVALID)
     if inflate is not None and shuffle is None:
-        _fail("--inflate needs --shuffle: the clones come in a random order", EXIT_INVALID)
+        files.fail("--inflate needs --shuffle: the clones come in a random order", EXIT_INVALID)
     if [nodes, tasks, order].count("-") > 1:
-        _fail("only one of the files can be read from stdin", EXIT_INVALID)
+        files.fail("only one of the files can be read from stdin", EXIT_INVALID)
     traces = import_module("app.planning.traces")
     faults: list[Fault] = []
 
     def parsed(parse: Callable[..., Any], name: str, *more: Any) -> Any:
         try:
-            return parse(traces.Source(name=name, data=_read(name)), *more)
+            return parse(traces.Source(name=name, data=files.read(name)), *more)
         except traces.InvalidTrace as error:
             faults.extend(error.faults)
             return ()
@@ -153,16 +144,16 @@ def replay_trace(
         except traces.InvalidTrace as error:
             faults.extend(error.faults)
     if faults:
-        _list_faults("trace", tuple(faults))
+        files.list_faults("trace", tuple(faults))
         raise typer.Exit(EXIT_INVALID)
-    report = _server_module("app.planning.arrivals").replay(
+    report = files.server_module("app.planning.arrivals").replay(
         cluster,
         arrivals,
         max_moves=max_moves,
         clock=time.perf_counter,
         tell=_progress(len(arrivals)),
     )
-    _write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
+    files.write(json.dumps(report, ensure_ascii=False).encode() + b"\n", out)
 
 
 def _progress(total: int) -> Callable[[int], None]:
@@ -180,14 +171,14 @@ def _progress(total: int) -> Callable[[int], None]:
 
 
 def print_schema(
-    name: Annotated[str, typer.Argument(help="problem or plan.")], out: Out = None
+    name: Annotated[str, typer.Argument(help="A form, such as problem, plan, jobs or program.")], out: Out = None
 ) -> None:
     """Print the JSON Schema of a form."""
-    documents = _documents()
+    documents = files.documents()
     if name not in documents.forms():
         known = ", ".join(documents.forms())
-        _fail(f"there is no form {name!r}; the forms are {known}", EXIT_INVALID)
-    _write(json.dumps(documents.schema(name), indent=2).encode() + b"\n", out)
+        files.fail(f"there is no form {name!r}; the forms are {known}", EXIT_INVALID)
+    files.write(json.dumps(documents.schema(name), indent=2).encode() + b"\n", out)
 
 
 @contextmanager
@@ -203,69 +194,9 @@ def _all_of_it_stays() -> Iterator[None]:
         gc.enable()
 
 
-def _documents() -> ModuleType:
-    return import_module("app.planning.documents")
-
-
-def _server_module(name: str) -> ModuleType:
-    """A module that needs the ``server`` extra; without it the message says what to install."""
-    try:
-        module = import_module(name)
-        import_module("ortools")
-    except ModuleNotFoundError as error:
-        _fail(
-            f"solving needs the package {error.name}, which isn't installed: "
-            "pip install 'stowplan[server]'",
-            EXIT_FAILED,
-        )
-    return module
-
-
 def _problem_and_plan(problem: str, plan: str) -> "tuple[Problem, Plan]":
     if problem == plan == "-":
-        _fail("only one of the two files can be read from stdin", EXIT_INVALID)
-    documents = _documents()
-    asked = _valid(lambda: documents.parse_problem(_read(problem)))
-    return asked, _valid(lambda: documents.parse_plan(_read(plan)))
-
-
-def _read(source: str) -> bytes:
-    if source == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        _fail(f"{source} can't be read: {error.strerror}", EXIT_FAILED)
-
-
-def _valid(parse: Callable[[], T]) -> T:
-    """What ``parse`` gives; ends the command with every fault on stderr when it refuses."""
-    try:
-        return parse()
-    except (InvalidProblem, InvalidPlan) as error:
-        kind = "problem" if isinstance(error, InvalidProblem) else "plan"
-        _list_faults(kind, error.faults)
-        raise typer.Exit(EXIT_INVALID) from None
-
-
-def _list_faults(kind: str, faults: tuple[Fault, ...]) -> None:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    typer.echo(f"this is no valid {kind}: {count}", err=True)
-    for fault in faults:
-        typer.echo(f"  {fault}", err=True)
-
-
-def _write(data: bytes, out: Path | None) -> None:
-    if out is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        _fail(f"{out} can't be written: {error.strerror}", EXIT_FAILED)
-
-
-def _fail(message: str, code: int) -> Never:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
+        files.fail("only one of the two files can be read from stdin", EXIT_INVALID)
+    documents = files.documents()
+    asked = files.valid(lambda: documents.parse_problem(files.read(problem)))
+    return asked, files.valid(lambda: documents.parse_plan(files.read(plan)))
