@@ -122,7 +122,7 @@ def create_app(
     app.add_middleware(
         BodyLimit,
         bytes_max=settings.body_bytes_max,
-        exceptions={planning.SOLVE_PATH: settings.solve_body_bytes_max},
+        exceptions=dict.fromkeys(planning.LARGE_BODIES, settings.solve_body_bytes_max),
     )
     problems.install(app)
     openapi.install(app)

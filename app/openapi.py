@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from app.nodes.schemas import DrainForm, JoinTokenForm, MaintenanceForm, NodePatch
-from app.planning.documents import schema
+from app.planning.documents import forms, schema
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
 from app.queues.schemas import BookingForm, QueueForm, QueuePatch
@@ -54,7 +54,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for model in _BODIES:
         _add(schemas, model.__name__, model.model_json_schema(ref_template=_REF))
-    for title, name in (("Problem", "problem"), ("Plan", "plan")):
+    for name in forms():
+        title = name.capitalize()
         _add(schemas, title, _with_refs(schema(name), title))
     schemas["ProblemDetails"] = PROBLEM_SCHEMA
     for operations in document["paths"].values():

@@ -10,6 +10,7 @@ import typer
 from client.commands import (
     advice,
     agent,
+    allocation,
     cluster,
     demo,
     health,
@@ -45,7 +46,8 @@ def version() -> None:
 
 
 for _module in (
-    submit, tasks, cluster, health, advice, telemetry, history, service, agent, node, offline, demo,
+    submit, tasks, cluster, health, advice, telemetry, history, service, agent, node,
+    offline, allocation, demo,
 ):  # fmt: skip
     _module.register(cli)
 

@@ -261,6 +261,24 @@ class Client:
             "POST", "/api/v1/solve", body=dict(problem), wait_seconds=_SOLVE_SECONDS_MAX
         )
 
+    def allocate(self, jobs: Mapping[str, Any], policy: str | None = None) -> Json:
+        """Shares over time for jobs of the contract's form; without ``policy`` by the form's own,
+        else max-min fairness.
+        """
+        return self._transport.call(
+            "POST",
+            "/api/v1/allocate",
+            params={"policy": policy} if policy else None,
+            body=dict(jobs),
+            wait_seconds=_SOLVE_SECONDS_MAX,
+        )
+
+    def solve_program(self, program: Mapping[str, Any]) -> Json:
+        """The optimum of a linear program (`stowplan schema program`), or what conflicts in it."""
+        return self._transport.call(
+            "POST", "/api/v1/lp", body=dict(program), wait_seconds=_SOLVE_SECONDS_MAX
+        )
+
     @property
     def telemetry(self) -> Measurements:
         """What is measured: charts, lists, sums, files."""

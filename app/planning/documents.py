@@ -37,6 +37,15 @@ class Form:
 _FORMS = {
     "problem": Form(type="solver.problem:Problem", meaning="solver.validity:semantic_faults"),
     "plan": Form(type="solver.plan:Plan", goes_out=True),
+    "jobs": Form(
+        type="solver.allocation.jobs:Jobs", meaning="solver.allocation.jobs:semantic_faults"
+    ),
+    "allocation": Form(type="solver.allocation.allocation:Allocation", goes_out=True),
+    "program": Form(
+        type="solver.allocation.program:Program",
+        meaning="solver.allocation.program:semantic_faults",
+    ),
+    "solution": Form(type="solver.allocation.program:Solution", goes_out=True),
 }
 
 
@@ -57,6 +66,11 @@ class _RepeatedKeys(dict[str, Any]):
 def parse_problem(data: bytes) -> Problem:
     """The placement problem in these bytes. Raises as :func:`parse` does."""
     return parse("problem", data)
+
+
+def parse_program(data: bytes) -> Any:
+    """The program (``solver.allocation.program``) in these bytes. Raises as :func:`parse` does."""
+    return parse("program", data)
 
 
 def parse(form: str, data: bytes) -> Any:

@@ -9,6 +9,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 SOLVE = "solve"
+ALLOCATE = "allocate"
+LP = "lp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,17 @@ QUESTIONS = {
         parse="app.planning.documents:parse_problem",
         answer="solver.pipeline:solve",
         load="solver.pipeline:load",
+    ),
+    ALLOCATE: Question(
+        sign=b"A",
+        parse="app.planning.allocating:read",
+        answer="app.planning.allocating:answer",
+        seconds=30.0,
+    ),
+    LP: Question(
+        sign=b"L",
+        parse="app.planning.documents:parse_program",
+        answer="solver.allocation.linear:solve",
     ),
 }
 BY_SIGN = {question.sign: question for question in QUESTIONS.values()}

@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from app.db.tables import Plan
 from app.deps import Ctx, Paging, Reference, User
 from app.paging import decode_cursor, encode_cursor
-from app.planning import service
+from app.planning import allocating, service
 from app.planning.child import SolverPool
+from app.planning.questions import ALLOCATE, LP, SOLVE
 from app.planning.schemas import PlanPage, PlanSummary, PlanView
 
 _DOCUMENT = TypeAdapter(dict[str, Any])
@@ -19,6 +20,9 @@ _DOCUMENT = TypeAdapter(dict[str, Any])
 router = APIRouter(prefix="/api/v1", tags=["plans"], dependencies=[User])
 
 SOLVE_PATH = "/api/v1/solve"
+ALLOCATE_PATH = "/api/v1/allocate"
+LP_PATH = "/api/v1/lp"
+LARGE_BODIES = (SOLVE_PATH, ALLOCATE_PATH, LP_PATH)
 
 
 @router.get("/plans")
@@ -50,27 +54,55 @@ async def show_problem(ctx: Ctx, plan: Reference) -> Response:
     return Response(zlib.decompress(row.problem), media_type="application/json")
 
 
+def _question(asked: str, answered: str) -> dict[str, Any]:
+    """What OpenAPI says of a question that the solver's process reads: the forms' names."""
+
+    def of(form: str) -> dict[str, Any]:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{form}"}}}
+
+    return {
+        "requestBody": {"required": True, "content": of(asked)},
+        "responses": {"200": {"description": f"The {answered}.", "content": of(answered)}},
+    }
+
+
 @router.post(
     SOLVE_PATH.removeprefix(router.prefix),
     response_class=Response,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        },
-        "responses": {
-            "200": {
-                "description": "The plan.",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Plan"}}},
-            }
-        },
-    },
+    openapi_extra=_question("Problem", "Plan"),
 )
 async def solve(ctx: Ctx, request: Request) -> Response:
     """Solve a placement problem (contract, section 2). Nothing is stored."""
+    return await _answered(ctx, request, await request.body(), SOLVE)
+
+
+@router.post(
+    ALLOCATE_PATH.removeprefix(router.prefix),
+    response_class=Response,
+    openapi_extra=_question("Jobs", "Allocation"),
+)
+async def allocate(ctx: Ctx, request: Request, policy: str | None = None) -> Response:
+    """Share accelerators among jobs over time (contract, section 5). The policy may be named here
+    or in the document; without one it's `max_min_fairness`. Nothing is stored."""
+    document = allocating.question(await request.body(), policy)
+    return await _answered(ctx, request, document, ALLOCATE)
+
+
+@router.post(
+    LP_PATH.removeprefix(router.prefix),
+    response_class=Response,
+    openapi_extra=_question("Program", "Solution"),
+)
+async def solve_program(ctx: Ctx, request: Request) -> Response:
+    """Solve a linear program of one's own: the optimum with its duals, or what conflicts in it.
+    An objective without a least value is refused, naming what can grow. Nothing is stored."""
+    return await _answered(ctx, request, await request.body(), LP)
+
+
+async def _answered(ctx: Ctx, request: Request, document: bytes, question: str) -> Response:
     pool: SolverPool = request.app.state.solvers
-    plan = await service.solve(ctx, pool, await request.body())
-    return Response(plan, media_type="application/json")
+    answer = await service.solve(ctx, pool, document, question)
+    return Response(answer, media_type="application/json")
 
 
 def _summary(row: Plan) -> dict[str, Any]:

@@ -171,7 +171,8 @@ def _progress(total: int) -> Callable[[int], None]:
 
 
 def print_schema(
-    name: Annotated[str, typer.Argument(help="A form, such as problem, plan, jobs or program.")], out: Out = None
+    name: Annotated[str, typer.Argument(help="A form, such as problem, plan, jobs or program.")],
+    out: Out = None,
 ) -> None:
     """Print the JSON Schema of a form."""
     documents = files.documents()

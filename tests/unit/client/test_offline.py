@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from client.commands import offline
+from client.commands import files
 from client.commands.offline import register
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "problems" / "contract.json"
@@ -125,7 +125,7 @@ def test_without_the_server_extra_the_message_says_what_to_install(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(typer.Exit) as caught:
-        offline._server_module("a_package_that_is_not_installed")
+        files.server_module("a_package_that_is_not_installed")
     assert caught.value.exit_code == 1
     assert "stowplan[server]" in capsys.readouterr().err
 
