@@ -17,6 +17,7 @@ from client.commands import (
     history,
     node,
     offline,
+    queue,
     service,
     submit,
     tasks,
@@ -46,7 +47,7 @@ def version() -> None:
 
 
 for _module in (
-    submit, tasks, cluster, health, advice, telemetry, history, service, agent, node,
+    submit, tasks, cluster, queue, health, advice, telemetry, history, service, agent, node,
     offline, allocation, demo,
 ):  # fmt: skip
     _module.register(cli)

@@ -4,6 +4,7 @@ back.
 
 import math
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 _MIB_BYTES = 1 << 20
@@ -100,6 +101,47 @@ def selector(text: str) -> tuple[str, tuple[str, ...]]:
     if not all(parts):
         raise ValueError("LABEL=VALUE[,VALUE...] is wanted, no value empty")
     return label, parts
+
+
+def share(text: str) -> tuple[str, int | None]:
+    """``gpu_milli=16000``, ``gpu_milli:H100=8000``, ``memory_mib=64GiB`` to the dimension of a
+    queue's share and its quantity. ``none`` is None: no such share.
+
+    Raises:
+        ValueError: no dimension, or no whole number; memory may have a unit.
+    """
+    # A model's name may hold an equals sign; a quantity doesn't.
+    dimension, equals, quantity = text.rpartition("=")
+    if not equals or not dimension:
+        raise ValueError("DIMENSION=QUANTITY is wanted, such as gpu_milli=16000")
+    if quantity == "none":
+        return dimension, None
+    if quantity.isascii() and quantity.isdigit():
+        return dimension, int(quantity)
+    if dimension.endswith("_mib"):
+        return dimension, memory_mib(quantity)
+    raise ValueError("a whole number is wanted: of GPUs and cores, thousandths")
+
+
+def moment_text(text: str, *, now: datetime | None = None) -> str:
+    """``+2h`` or ``2026-12-01T08:00``, in this machine's zone unless it has its own, as ISO 8601
+    with an offset. ``now`` is for ``+``; default: this machine's clock.
+
+    Raises:
+        ValueError: no such moment.
+    """
+    if text.startswith("+"):
+        ahead = seconds(text[1:])
+        try:
+            return ((now or datetime.now(UTC)) + timedelta(seconds=ahead)).isoformat()
+        except OverflowError:
+            raise ValueError("that is too far ahead") from None
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "a moment is wanted, such as +2h, 2026-12-01T08:00 or 2026-12-01T08:00+01:00"
+        ) from None
 
 
 def duration_text(duration_seconds: float | None) -> str:

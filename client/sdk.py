@@ -18,6 +18,7 @@ from client.connection import resolve_server, resolve_token
 from client.joining import JoinTokens
 from client.measurements import Measurements
 from client.outputs import Output
+from client.queues import Bookings, Queues
 from client.transport import Transport, part_of_path
 
 FINAL_TASK_STATES = ("succeeded", "failed", "cancelled")
@@ -211,6 +212,16 @@ class Client:
     def join_tokens(self) -> JoinTokens:
         """Tokens with which machines join."""
         return JoinTokens(self._transport)
+
+    @property
+    def queues(self) -> Queues:
+        """Who tasks belong to, and what is theirs."""
+        return Queues(self._transport)
+
+    @property
+    def bookings(self) -> Bookings:
+        """Nodes that are one queue's, or nobody's, for a while."""
+        return Bookings(self._transport)
 
     def remove_node(self, name: str) -> None:
         """Forget a node that is gone and holds no task."""

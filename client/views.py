@@ -165,7 +165,7 @@ def node_state(node: Json) -> str:
     """``ready``, or ``ready,cordoned`` for a node that takes nothing new, and why in one word where
     that's a drain or maintenance.
     """
-    if node["schedulable"]:
+    if node["schedulable"] and not node.get("maintenance_since"):
         return node["state"]
     if node.get("maintenance_since"):
         return f"{node['state']},maintenance"
@@ -176,7 +176,7 @@ def away_text(node: Json) -> str:
     """Why a node takes nothing new, since or until when, and what leaves it; empty when it takes
     tasks.
     """
-    if node["schedulable"]:
+    if node["schedulable"] and not node.get("maintenance_since"):
         return ""
     parts = [node["drain_reason"]] if node["drain_reason"] else []
     if node["maintenance_since"]:
