@@ -30,7 +30,7 @@ class Allocation:
     """The policy's value (docs/model.md, A3 to A8), computed from the shares."""
     unit: str
     shares: Mapping[str, Mapping[str, float]]
-    """Job -> type -> fraction of the time. A type with no share of it isn't named."""
+    """Job -> type -> fraction of the time; all types are named."""
     prices: Mapping[str, float]
     """Type -> how much better the objective would be with one more of them (A9)."""
     seconds: float

@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
 """Of a share, and relative to a count."""
 _SAME = 1e-6
 """Relative: levels nearer than this are one."""
-_RISE = 3e-8
+_RISE = 1e-7
 """Of the time, times the number of jobs: a rise that isn't one. What rounding leaves over of each
 job may all go to one."""
 
@@ -141,7 +141,7 @@ def _groups(times: Floats, jobs: Ints) -> list[Ints]:
 
 
 def _raised(fleet: Fleet, floor: Floats, group: Ints) -> Floats:
-    """[group] the speeds at which the group, each job by its fastest speed, rises most, while nobody
+    """[group] the speeds at which the group rises most, each job by its fastest speed, while nobody
     falls below ``floor`` [m]. Columns: shares [m, k].
     """
     jobs, types = fleet.throughput.shape

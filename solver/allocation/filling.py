@@ -15,9 +15,9 @@ from solver.allocation.levels import PRECISION, LevelSearch, marginal_prices
 from solver.allocation.measures import entities
 
 _EASE = 4 * PRECISION
-"""Relative: by so much the levels of full jobs are lowered before the next ones are looked for, so
-that accelerators that are used up don't forbid, by rounding, what needs none of them."""
-_MOST_EASE = 1e-6
+"""Each stage may take more of the accelerators than the one before by so much of all, so that those
+that are used up don't forbid, by rounding, what needs none of them."""
+_MOST_EASE = 1e-7
 _COSTS = 1e-9
 """A rise that costs less of everything, relative to what the level itself costs, is free."""
 
@@ -80,18 +80,16 @@ def fill(asked: Jobs, fleet: Fleet) -> Filled:
     top = fastest * per_step
     held: Flags = np.zeros(len(top), dtype=bool)
     search = LevelSearch(fleet)
-    time, price, easing = 0.0, None, _EASE
+    time, price, ease = 0.0, None, 0.0
     while True:
         state = Fill(owner=owner, rate=rate, weight=fleet.weight, top=top)
         stops = state.stops()
-        ease = np.where(held | (stops <= time), 1.0 - easing, 1.0)
 
-        def needs(
-            at: float, state: Fill = state, stops: Floats = stops, ease: Floats = ease
-        ) -> Floats:
-            return np.minimum(state.levels(at, stops) / per_step, fastest) * ease
+        def needs(at: float, state: Fill = state, stops: Floats = stops) -> Floats:
+            return np.minimum(state.levels(at, stops) / per_step, fastest)
 
-        found = search.highest(needs, time, float(stops.max()))
+        found = search.highest(needs, time, float(stops.max()), room=1.0 + ease)
+        ease += _EASE
         if price is None:
             # Where a job's own speed is what stops the first, no accelerator would help.
             own = found.proof is None or stops.min() < found.level
@@ -104,8 +102,8 @@ def fill(asked: Jobs, fleet: Fleet) -> Filled:
         rising = ~held & (stops > time)
         slope = np.where(rising, found.proof.envelope.slope_above(needed) * needed, 0.0)
         dear = slope > _COSTS
-        if not dear.any() and easing < _MOST_EASE:
-            easing *= 10.0  # nobody who rises pays: it was rounding that forbade it
+        if not dear.any() and ease < _MOST_EASE:
+            ease *= 10.0  # nobody who rises pays: it was rounding that forbade it
             continue
         if not dear.any():
             dear = rising

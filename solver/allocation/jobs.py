@@ -164,17 +164,18 @@ def _throughput_faults(
     throughput = read(job, "throughput")
     if not isinstance(throughput, Mapping):
         return
-    found = tuple(_mapped_faults(job, "throughput", counts, path=f"{path}.", may_be_zero=True))
-    yield from found
-    if found:
-        return
-    runs_on = [name for name, value in throughput.items() if value > 0 and name in counts]
+    yield from _mapped_faults(job, "throughput", counts, path=f"{path}.", may_be_zero=True)
+    runs_on = [name for name, speed in throughput.items() if _is_positive(speed) and name in counts]
     if not runs_on:
         reason = "has no type on which the job makes any steps: it can run nowhere"
         yield fault_at(f"{path}.throughput", throughput, reason)
     elif gpus is not None and (most := max(counts[name] for name in runs_on)) < gpus:
         reason = f"is more than the {most} accelerators of any one type on which the job runs"
         yield fault_at(f"{path}.gpus", gpus, reason)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _entity_faults(document: object) -> Iterator[Fault]:

@@ -60,16 +60,18 @@ class LevelSearch:
         types = len(fleet.types)
         self._ways = [self._way(np.full(types, 1 / types))]
 
-    def highest(self, needs: Needs, least: float, most: float) -> Level:
-        """The highest level from ``least``, which has to be within reach, to ``most``."""
+    def highest(self, needs: Needs, least: float, most: float, *, room: float = 1.0) -> Level:
+        """The highest level from ``least``, which has to be within reach, to ``most``. ``room`` is
+        the multiple of the accelerators that may be taken: more than 1 only for rounding's sake.
+        """
         level, needed, proof = most, needs(most), None
         ways, usage = self._ways, None
         new = ways
         weight = np.ones(1)
         for _ in range(_MOST_ROUNDS):
             for way in new:
-                if way.envelope.cost(needed) > 1.0:
-                    level, proof = _last_within(way.envelope, needs, least, level), way
+                if way.envelope.cost(needed) > room:
+                    level, proof = _last_within(way.envelope, needs, least, level, room), way
                     needed, usage = needs(level), None
             if usage is None:
                 usage = self._usage(ways, needed)
@@ -77,13 +79,13 @@ class LevelSearch:
                 usage = np.vstack([usage, self._usage(new, needed)])
             blend = self._mixer.least_scale(usage)
             weight = blend.weight
-            if blend.value <= 1.0 + PRECISION:
+            if blend.value <= room + PRECISION:
                 break
             if len(ways) > _MOST_WAYS_PER_TYPE * len(self._fleet.types):
                 kept = np.flatnonzero(weight).tolist()
                 ways, usage = [ways[i] for i in kept], usage[kept]
             new = [self._way(blend.price)]
-            if new[0].envelope.cost(needed) <= 1.0 and _is_among(blend.price, ways):
+            if new[0].envelope.cost(needed) <= room and _is_among(blend.price, ways):
                 break  # no better blend in this precision
             ways = [*ways, *new]
         self._ways = [ways[i] for i in np.flatnonzero(weight).tolist()]
@@ -146,11 +148,11 @@ def within(fleet: Fleet, shares: Floats) -> Floats:
     return kept / np.maximum(1.0, fleet.usage(kept))
 
 
-def _last_within(envelope: Envelope, needs: Needs, least: float, most: float) -> float:
-    """The level at which everybody's cost is 1; at ``most`` it's above."""
+def _last_within(envelope: Envelope, needs: Needs, least: float, most: float, room: float) -> float:
+    """The level at which everybody's cost is ``room``; at ``most`` it's above."""
 
     def excess(level: float) -> float:
-        return envelope.cost(needs(level)) - 1.0
+        return envelope.cost(needs(level)) - room
 
     if excess(least) >= 0.0:  # by rounding: it's known to be within reach
         return least

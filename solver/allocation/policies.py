@@ -54,13 +54,11 @@ def allocate(
 
 
 def _named(asked: Jobs, fleet: Fleet, shares: Floats) -> dict[str, dict[str, float]]:
+    none = dict.fromkeys(asked.accelerators, 0.0)
+    rows = np.where(shares > _SMALLEST_SHARE, shares, 0.0).tolist()
     return {
-        job.id: {
-            name: share
-            for name, share in zip(fleet.types, row, strict=True)
-            if share > _SMALLEST_SHARE
-        }
-        for job, row in zip(asked.jobs, shares.tolist(), strict=True)
+        job.id: none | dict(zip(fleet.types, row, strict=True))
+        for job, row in zip(asked.jobs, rows, strict=True)
     }
 
 
