@@ -1,5 +1,7 @@
 """What people write and what it means, as tables."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from client import quantities
@@ -96,3 +98,40 @@ def test_unknown_is_never_shown_as_zero() -> None:
     assert quantities.memory_text(None) == "-"
     assert quantities.percent_text(None) == "-"
     assert quantities.percent_text(0.0) == "0%"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("gpu_milli=16000", ("gpu_milli", 16000)),
+        ("gpu_milli:H100=SXM=8000", ("gpu_milli:H100=SXM", 8000)),
+        ("memory_mib=64GiB", ("memory_mib", 65536)),
+        ("memory_mib=64", ("memory_mib", 64)),
+        ("cpu_milli=none", ("cpu_milli", None)),
+    ],
+)
+def test_share_is_a_dimension_and_a_quantity(text: str, read: tuple[str, int | None]) -> None:
+    assert quantities.share(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gpu_milli", "=1", "gpu_milli=", "gpu_milli=-1", "gpus=1.5", "cpu_milli=4GiB", "gpus=\u0661"],
+)
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is wanted"):
+        quantities.share(text)
+
+
+def test_a_moment_is_from_now_or_of_the_calendar() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert quantities.moment_text("+1h30m", now=now) == "2026-01-01T01:30:00+00:00"
+    given = "2026-12-01T08:00:00+01:00"
+    assert datetime.fromisoformat(quantities.moment_text(given)) == datetime.fromisoformat(given)
+    assert datetime.fromisoformat(quantities.moment_text("2026-12-01T08:00")).tzinfo is not None
+
+
+@pytest.mark.parametrize("text", ["", "+", "soon", "+soon", "+99999999999d", "2026-13-01", "+-1h"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"wanted|ahead"):
+        quantities.moment_text(text)
