@@ -1,0 +1,1 @@
+"""Who starts when: the steps of a project, and the tasks that wait for room."""
