@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import gcd
 
 from solver.eligibility import queue_need
 from solver.problem import Node, Queue, Request, Task
@@ -57,7 +58,9 @@ def rank(
     shares = Shares(
         guaranteed=entitlements(tree, demand, capacity, guaranteed_only=True),
         now=now,
-        by_history=entitlements(tree, demand, capacity, weights=faded_weights(tree, usage)),
+        by_history=entitlements(
+            tree, demand, capacity, weights=faded_weights(tree, usage), units=ways.units(tasks)
+        ),
     )
     if len(demand) < 2:
         return Ranking(tree=tree, shares=shares, bands={})
@@ -124,6 +127,16 @@ class _Ways:
                 wanted[_dimension(model)] = gpus
         return wanted
 
+    def units(self, tasks: Iterable[Task]) -> Counter[str]:
+        """By dimension, what all tasks need multiples of: a device where nobody asks for less, say.
+        Else of few devices among many queues each would be entitled to a part that is no use."""
+        found = Counter[str]()
+        for task in tasks:
+            for need in self.needs(task):
+                for dimension, quantity in need.items():
+                    found[dimension] = gcd(found[dimension], quantity)
+        return found
+
     def capacity(self, tasks: Iterable[Task]) -> Counter[str]:
         """What can be had or is held: of nodes and devices that take nothing new, only what is in
         use."""
@@ -185,12 +198,19 @@ def _dimension(model: str) -> str:
     return f"gpu_milli:{model}"
 
 
-def models_left(
-    nodes: Sequence[Node], tasks: Sequence[Task], tree: Tree
-) -> dict[str, tuple[str, ...]]:
-    """By waiting task that a queue's limit on a model concerns, the models that it may still have;
-    none, if it can have none at all. Oldest and most urgent first: what one may come to hold, of
-    whichever model, the next ones don't.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What limits on models of GPU leave a waiting task."""
+
+    may: tuple[str, ...]
+    """None: it can't be placed at all."""
+    full: tuple[str, ...]
+    """Those that it could have, were it not for its queue's limits."""
+
+
+def models_left(nodes: Sequence[Node], tasks: Sequence[Task], tree: Tree) -> dict[str, Models]:
+    """By waiting task that a queue's limit keeps from a model, what that leaves it. Most urgent and
+    oldest first: what one may come to hold, of whichever model, the next ones don't.
 
     The problem's own limits know no models (contract, section 2), so what a model's limit leaves is
     said by what tasks may be placed on.
@@ -205,7 +225,7 @@ def models_left(
     }
     if not left:
         return {}
-    allowed: dict[str, tuple[str, ...]] = {}
+    allowed: dict[str, Models] = {}
     placed = [task for task in tasks if task.placed]
     waiting = sorted((t for t in tasks if not t.placed), key=lambda task: -task.priority)
     for task in placed:
@@ -221,8 +241,9 @@ def models_left(
             continue
         full = {model for queue, model in limited if left[queue, model] < gpus * task.fewest}
         models = tuple(m for m in task.gpu_models or here if m not in full)
-        if full:
-            allowed[task.id] = models
+        lost = tuple(sorted(full & set(task.gpu_models or here)))
+        if lost:
+            allowed[task.id] = Models(may=models, full=lost)
         for queue, model in limited:
             if model in models:
                 left[queue, model] -= gpus * task.replicas

@@ -194,6 +194,7 @@ def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
     told = {
         unplaced.task: {
             "reasons": [
+                *words.limit_reasons(fresh, task),
                 *words.share_reasons(fresh, task),
                 *(words.reason(fresh, task, reason) for reason in unplaced.reasons),
             ],
@@ -201,7 +202,11 @@ def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
         }
         for unplaced in plan.unplaced
         if (task := fresh.tasks.get(unplaced.task)) is not None
-    } | {task: words.barred(fresh.tasks[task]) for task in fresh.barred}
+    } | {
+        task: {"reasons": words.limit_reasons(fresh, fresh.tasks[task]), "fixes": []}
+        for task, left in fresh.models.items()
+        if not left.may
+    }
     for task_id, waiting in told.items():
         task = fresh.tasks[task_id]
         if task.state != TaskState.PENDING or task.reserved:

@@ -108,9 +108,8 @@ class Snapshot:
         self.ranking: Ranking = rank(
             problem_nodes, wanted, moment.policy.queues, moment.policy.usage
         )
-        models = models_left(problem_nodes, wanted, self.ranking.tree)
-        self.barred = {task for task, left in models.items() if not left}
-        """Who waits because of its queue's limit on each model that it could have."""
+        self.models = models_left(problem_nodes, wanted, self.ranking.tree)
+        """Who waits and is kept from models of GPU by its queue's limits."""
         self.levels = {task.id: self.ranking.level(task) for task in wanted}
         """A task's level in the problem; its priority alone where only one queue has tasks."""
         highest = max((self.levels[task] for task in self.pending), default=None)
@@ -118,9 +117,9 @@ class Snapshot:
             version=1,
             nodes=problem_nodes,
             tasks=tuple(
-                self._ranked(task, models.get(task.id), highest)
+                self._ranked(task, highest)
                 for task in wanted
-                if task.id not in self.barred
+                if (left := self.models.get(task.id)) is None or left.may
             ),
             queues=tuple(
                 replace(queue, guaranteed={}, limit=_known_to_the_solver(queue.limit))
@@ -129,18 +128,15 @@ class Snapshot:
             budget=budget,
         )
 
-    def _ranked(
-        self, task: ProblemTask, models: tuple[str, ...] | None, highest: int | None
-    ) -> ProblemTask:
+    def _ranked(self, task: ProblemTask, highest: int | None) -> ProblemTask:
         """The task at its level, and with what its queue's limits leave of its wishes."""
         level = self.levels[task.id]
         if task.id in self._lose_all and (highest is None or highest <= level):
             # All of somebody's work is never thrown away for a task of the same level.
             row = self.tasks[task.id]
             task = self._fact(row, self.specs[task.id], tasks.live(row))
-        return replace(
-            task, priority=level, gpu_models=task.gpu_models if models is None else models
-        )
+        left = self.models.get(task.id)
+        return replace(task, priority=level, gpu_models=left.may if left else task.gpu_models)
 
     @cached_property
     def question(self) -> str:

@@ -64,13 +64,13 @@ def share_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
     return [{"code": OVER_SHARE, "text": text, "nodes": 0}]
 
 
-def barred(task: Task) -> dict[str, Any]:
-    """For a task that its queue's limits leave no model of GPU."""
-    text = (
-        f"queue {task.queue}, or one above it, is at its limit of every GPU model that it may have"
-    )
-    said = {"code": ReasonCode.QUEUE_LIMIT.value, "text": text, "nodes": 0}
-    return {"reasons": [said], "fixes": []}
+def limit_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
+    """Whether its queue's limits keep models of GPU from it."""
+    left = look.models.get(task.id)
+    if left is None:
+        return []
+    text = f"queue {task.queue}, or one above it, is at its limit of {', '.join(left.full)}"
+    return [{"code": ReasonCode.QUEUE_LIMIT.value, "text": text, "nodes": 0}]
 
 
 def _claim(look: Snapshot, task: Task) -> str:

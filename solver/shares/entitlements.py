@@ -58,12 +58,14 @@ def entitlements(
     *,
     weights: Mapping[str, int] | None = None,
     guaranteed_only: bool = False,
+    units: Quantities | None = None,
 ) -> dict[str, Entitlement]:
     """What each queue may hold of each dimension of ``capacity`` (Q3).
 
     ``demand`` is by queue what its own tasks hold or want; ``weights`` replaces the queues' own, in
     units of ``ONE``. With ``guaranteed_only`` nothing is shared out at the top: queues hold what is
-    guaranteed to them or to a queue above.
+    guaranteed to them or to a queue above. ``units`` gives by dimension what can't be split: shares
+    are whole multiples of it.
 
     >>> tree = Tree([Queue(id="a", guaranteed={"gpus": 6}), Queue(id="b"), Queue(id="c")])
     >>> wanted = {"a": {"gpus": 2}, "b": {"gpus": 9}, "c": {"gpus": 3}}
@@ -76,15 +78,16 @@ def entitlements(
     own: dict[str, dict[str, int]] = {queue: {} for queue in tree.queues}
     order = tree.bottom_up()
     for dimension, amount in capacity.items():
+        unit = max((units or {}).get(dimension, 1), 1)
         wanted = _useful(tree, order, dimension, demand)
         rights = _rights(tree, order, dimension, wanted)
-        given: dict[str | None, int] = {None: amount}
+        given: dict[str | None, int] = {None: amount // unit}
         for parent in (None, *(queue.id for queue in reversed(order))):
             children = tree.below.get(parent, ())
             claims = [
                 Claim(
-                    floor=rights[queue.id],
-                    ceiling=wanted[queue.id],
+                    floor=rights[queue.id] // unit,
+                    ceiling=wanted[queue.id] // unit,
                     weight=0 if guaranteed_only and parent is None else weights[queue.id],
                 )
                 for queue in children
@@ -92,14 +95,15 @@ def entitlements(
             if parent is not None:
                 mine = demand.get(parent, {}).get(dimension, 0)
                 if not children:
-                    own[parent][dimension] = given[parent]
+                    own[parent][dimension] = given[parent] * unit
                     continue
-                claims.append(Claim(floor=0, ceiling=mine, weight=ONE))
+                claims.append(Claim(floor=0, ceiling=mine // unit, weight=ONE))
             shares = fill(given[parent], claims)
             for queue, share in zip(children, shares, strict=False):
-                given[queue.id] = whole[queue.id][dimension] = share
+                given[queue.id] = share
+                whole[queue.id][dimension] = share * unit
             if parent is not None:
-                own[parent][dimension] = shares[-1]
+                own[parent][dimension] = shares[-1] * unit
     return {queue: Entitlement(whole=whole[queue], own=own[queue]) for queue in tree.queues}
 
 

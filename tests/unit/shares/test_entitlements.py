@@ -130,6 +130,13 @@ def test_who_has_held_more_than_its_part_is_entitled_to_less_for_a_while() -> No
     assert whole(queues, {"a": 99}, 12, weights=idle_holder) == {"a": 12, "b": 0}
 
 
+def test_what_can_not_be_split_goes_whole_to_the_largest_remainder() -> None:
+    both = {"a": 99, "b": 99}
+    queues = [Queue(id="a"), Queue(id="b", weight=2)]
+    assert whole(queues, both, 10, units={"gpus": 4}) == {"a": 4, "b": 4}
+    assert whole(queues, both, 16, units={"gpus": 4}) == {"a": 4, "b": 12}
+
+
 quantities = st.integers(0, 40)
 
 
