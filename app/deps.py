@@ -14,6 +14,7 @@ from app.auth import Credentials, digest
 from app.clock import Clock
 from app.db.engine import Database
 from app.db.tables import JoinToken, Node
+from app.durations.current import Durations
 from app.errors import (
     Fault,
     ForbiddenError,
@@ -46,6 +47,7 @@ class Context:
     revisions: Seen
     """Of the nodes' desired sets, as those who wait for news of them last saw them."""
     progress: ProgressBoard = field(default_factory=ProgressBoard)
+    durations: Durations = field(default_factory=Durations)
     shares: SharesBoard = field(default_factory=SharesBoard)
     principals: "dict[str, NodePrincipal]" = field(default_factory=dict)
     """Nodes by their token's digest, as looked up before. Cleared when a node joins or goes."""

@@ -29,6 +29,7 @@ from app.leases import routes as leases
 from app.limits import BodyLimit
 from app.loops.bookings import BookingLoop
 from app.loops.drains import DrainLoop
+from app.loops.durations import DurationLoop
 from app.loops.memory import MemoryLoop, leave_the_old_alone
 from app.loops.nodes import NodesLoop
 from app.loops.planning import PlanningLoop
@@ -51,6 +52,7 @@ from app.queues import routes as queues
 from app.quiet import QuietReports
 from app.settings import Settings
 from app.signals import Seen, Signals
+from app.tasks import forecast_routes as forecasts
 from app.tasks import routes as tasks
 from app.watch import routes as watch
 from app.watch.service import Watcher
@@ -106,6 +108,7 @@ def create_app(
         node_routes.router,
         join_routes.router,
         tasks.router,
+        forecasts.router,
         queues.router,
         booking_routes.router,
         planning.router,
@@ -145,6 +148,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
             NodesLoop(context),
             DrainLoop(context),
+            DurationLoop(context),
             BookingLoop(context),
             UsageLoop(context),
             RollupLoop(context, telemetry.roller),

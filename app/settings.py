@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """Where the numbers come from is in docs/telemetry.md."""
     plans_keep: Annotated[int, Field(ge=1)] = 1_000
     events_keep: Annotated[int, Field(ge=1)] = 100_000
+    runs_keep: Annotated[int, Field(ge=1, le=200_000)] = 20_000
+    """Of so many tasks it's kept how long they ran: what forecasts rest on."""
 
     @property
     def home_dir(self) -> Path:

@@ -13,6 +13,7 @@ from client.commands import (
     allocation,
     cluster,
     demo,
+    forecasts,
     health,
     history,
     node,
@@ -47,8 +48,8 @@ def version() -> None:
 
 
 for _module in (
-    submit, tasks, cluster, queue, health, advice, telemetry, history, service, agent, node,
-    offline, allocation, demo,
+    submit, tasks, cluster, queue, health, advice, forecasts, telemetry, history, service,
+    agent, node, offline, allocation, demo,
 ):  # fmt: skip
     _module.register(cli)
 

@@ -109,6 +109,18 @@ class Client:
         """
         return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}/why")
 
+    def forecast(self, task: str | Mapping[str, Any]) -> Json:
+        """How long a task runs in all: of one that is submitted, by its id or name, or of a form
+        that isn't yet. Null quantiles: nothing is known.
+        """
+        if isinstance(task, str):
+            return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}/forecast")
+        return self._transport.call("POST", "/api/v1/forecast", body=dict(task))
+
+    def calibration(self, *, last: int = 1_000) -> Json:
+        """Which part of the last runs ended within what was forecast at their start."""
+        return self._transport.call("GET", "/api/v1/forecast/calibration", params={"last": last})
+
     def changes(self, task: str) -> Iterator[Json]:
         """A task now and after each thing that happens to it, until it has ended."""
         view = self.task(task)

@@ -1,12 +1,13 @@
 """Queries on allocations that more than one feature needs."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from app.allocations.states import LIVE_STATES
+from app.allocations.states import LIVE_STATES, AllocationState
 from app.db.tables import Allocation, Node
 
 
@@ -32,3 +33,14 @@ async def bump_revision(session: AsyncSession, node_ids: Iterable[int]) -> None:
             .values(revision=Node.revision + 1)
             .execution_options(synchronize_session=False)
         )
+
+
+def running_seconds(replicas: Sequence[Allocation], now: datetime) -> float | None:
+    """From the first start of an attempt to its end, or to now; None: it hasn't started."""
+    starts = [a.started_at for a in replicas if a.started_at is not None]
+    if not starts:
+        return None
+    over = all(AllocationState(a.state).final for a in replicas)
+    ends = [a.ended_at for a in replicas if a.ended_at is not None]
+    end = max(ends) if over and ends else now
+    return max((end - min(starts)).total_seconds(), 0.0)

@@ -303,6 +303,37 @@ class JoinToken(Base):
     __mapper_args__ = {"version_id_col": row_version}
 
 
+class TaskRun(Base):
+    """How long a task ran, or has run so far, and what makes it like others (app/durations)."""
+
+    __tablename__ = "task_runs"
+
+    task_id: Mapped[str] = mapped_column(
+        ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True
+    )
+    queue: Mapped[str] = mapped_column(String(63))
+    exact: Mapped[str] = mapped_column(String(16))
+    """This and the next three are keys: equal ones, like runs (``app.durations.shapes``)."""
+    variant: Mapped[str] = mapped_column(String(16))
+    command: Mapped[str] = mapped_column(String(16))
+    script: Mapped[str] = mapped_column(String(16))
+    numbers: Mapped[dict[str, Any]] = mapped_column()
+    """Of the command line: name -> logarithm."""
+    started_at: Mapped[datetime] = mapped_column(index=True)
+    """The first attempt's start."""
+    carried_seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    """What interrupted attempts have done that checkpoints carry on."""
+    seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    """Until it ended; before that, and of one that was cancelled, it takes longer than this."""
+    outcome: Mapped[str] = mapped_column(String(16), default="")
+    """``succeeded``, ``failed``, ``cancelled``; empty while it isn't over."""
+    over_at: Mapped[datetime | None] = mapped_column(index=True)
+    forecast_source: Mapped[str] = mapped_column(String(16), default="")
+    """Where the forecast at its start was from; empty: there was none."""
+    forecast_p50: Mapped[float | None] = mapped_column(Float)
+    forecast_p90: Mapped[float | None] = mapped_column(Float)
+
+
 class Queue(Base):
     """Who tasks belong to, and how much of the cluster is theirs. A queue that has no row is one
     without guarantee or limit, of weight 1, at the top."""

@@ -10,6 +10,7 @@ from app.db.samples.store import SampleStore
 from app.db.samples.tables import HOUR, MINUTE, RAW, Kind
 from app.db.tables import Event, IdempotencyKey
 from app.deps import Context
+from app.durations import history
 from app.metrics.live import Live
 from app.metrics.writer import Writer
 from app.planning import service as planning
@@ -54,6 +55,7 @@ class RetentionLoop:
         self._live.forget_silent(now_ms=now_ms)
         async with self._ctx.database.write() as session:
             await planning.drop_oldest(session, keep=settings.plans_keep)
+            await history.drop_oldest(session, keep=settings.runs_keep)
             newest = await session.scalar(select(func.max(Event.id))) or 0
             await session.execute(delete(Event).where(Event.id <= newest - settings.events_keep))
             await session.execute(

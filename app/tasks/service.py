@@ -10,10 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from app.allocations.service import bump_revision
+from app.allocations.service import bump_revision, running_seconds
 from app.allocations.states import AllocationState
 from app.db.tables import Allocation, IdempotencyKey, Node, Task
 from app.deps import Context
+from app.durations import history
 from app.errors import Fault, InvalidInputError, NotFoundError
 from app.events.service import EventKind, record
 from app.tasks.admission import admission_faults
@@ -162,7 +163,7 @@ async def cancel(ctx: Context, session: AsyncSession, reference: str) -> tuple[T
     task.reserved = None
     task.reason = "cancelled by a user"
     if not live(task):
-        _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
+        await _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
         return task, set()
     return task, await settle(ctx, session, task)
 
@@ -223,6 +224,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
             causes=_causes(task, replicas),
         )
     )
+    ran = running_seconds(replicas, ctx.clock.now()) or 0.0
     nodes: set[int] = set()
     match step:
         case Step.NOTHING:
@@ -230,7 +232,7 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
         case Step.GO:
             nodes = _want(replicas, Phase.RUN)
         case Step.RUN:
-            _run(ctx, session, task, ctx.clock.now())
+            await _run(ctx, session, task, spec, ctx.clock.now())
         case Step.STOP_REST:
             task.reason = task.reason or _first_failure(replicas)
             _stop(ctx, task, StopCause.CANCELLED if task.cancelled else StopCause.GANG)
@@ -242,20 +244,22 @@ async def settle(ctx: Context, session: AsyncSession, task: Task) -> set[int]:
                 task.state == TaskState.STARTING
             ):  # it was over before the node could tell that it ran
                 started = [a.started_at for a in replicas if a.started_at is not None]
-                _run(ctx, session, task, min(started, default=ctx.clock.now()))
-            _end(ctx, session, task, TaskState.SUCCEEDED, EventKind.TASK_SUCCEEDED)
+                await _run(ctx, session, task, spec, min(started, default=ctx.clock.now()))
+            await _end(ctx, session, task, TaskState.SUCCEEDED, EventKind.TASK_SUCCEEDED, ran)
         case Step.CANCEL:
-            _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED)
+            await _end(ctx, session, task, TaskState.CANCELLED, EventKind.TASK_CANCELLED, ran)
         case Step.FAIL:
             task.failures += 1
             task.reason = _first_failure(replicas) or _ENDED_BY_ITSELF
-            _end(ctx, session, task, TaskState.FAILED, EventKind.TASK_FAILED)
+            await _end(ctx, session, task, TaskState.FAILED, EventKind.TASK_FAILED, ran)
         case Step.RESTART:
             task.failures += 1
             task.not_before = ctx.clock.now() + _back_off(ctx, task, spec)
             task.reserved = None  # others needn't wait with it
+            await history.interrupt(session, task, spec, ran)
             _wait_again(ctx, session, task, _first_failure(replicas) or _ENDED_BY_ITSELF)
         case Step.REQUEUE:
+            await history.interrupt(session, task, spec, ran)
             _wait_again(ctx, session, task, _why_requeued(task, replicas))
         case _:
             assert_never(step)
@@ -296,9 +300,12 @@ def _why_requeued(task: Task, replicas: Sequence[Allocation]) -> str:
     return f"{task.reason}; its checkpoint {saved}"
 
 
-def _run(ctx: Context, session: AsyncSession, task: Task, since: datetime) -> None:
+async def _run(
+    ctx: Context, session: AsyncSession, task: Task, spec: TaskSpec, since: datetime
+) -> None:
     task.state = TaskState.RUNNING
     task.started_at = task.started_at or since
+    await history.begin(ctx.durations, session, task, spec, ctx.clock.now())
     _tell(ctx, session, task, EventKind.TASK_RUNNING, f"{task.name} runs")
 
 
@@ -350,14 +357,22 @@ def _wait_again(ctx: Context, session: AsyncSession, task: Task, reason: str) ->
     _tell(ctx, session, task, EventKind.TASK_REQUEUED, f"{task.name} {task.reason}")
 
 
-def _end(
-    ctx: Context, session: AsyncSession, task: Task, state: TaskState, kind: EventKind
+async def _end(
+    ctx: Context,
+    session: AsyncSession,
+    task: Task,
+    state: TaskState,
+    kind: EventKind,
+    ran_seconds: float = 0.0,
 ) -> None:
+    """``ran_seconds``: its last attempt."""
+    now = ctx.clock.now()
     task.state = state
     task.waiting = None
     task.reserved = None
     task.not_before = None
-    task.finished_at = ctx.clock.now()
+    task.finished_at = now
+    await history.end(ctx.durations, session, task, state, ran_seconds, now)
     _tell(
         ctx, session, task, kind, f"{task.name} {state}{f': {task.reason}' if task.reason else ''}"
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from app.allocations.service import running_seconds
 from app.allocations.states import AllocationState
 from app.clock import moment
 from app.db.tables import Allocation, Plan, Task
@@ -65,7 +66,7 @@ def task_view(
         submitted_at=task.submitted_at,
         started_at=task.started_at,
         finished_at=task.finished_at,
-        running_seconds=_running_seconds(replicas, now),
+        running_seconds=running_seconds(replicas, now),
         allocations=seen,
         error=failed.error if failed is not None else "",
         progress=_of_gang(sorted(seen, key=lambda view: view.rank)),
@@ -159,16 +160,6 @@ def allocation_view(allocation: Allocation, progress: ProgressView | None = None
         ended_at=allocation.ended_at,
         progress=progress,
     )
-
-
-def _running_seconds(replicas: list[Allocation], now: datetime) -> float | None:
-    starts = [a.started_at for a in replicas if a.started_at is not None]
-    if not starts:
-        return None
-    over = all(AllocationState(a.state).final for a in replicas)
-    ends = [a.ended_at for a in replicas if a.ended_at is not None]
-    end = max(ends) if over and ends else now
-    return max((end - min(starts)).total_seconds(), 0.0)
 
 
 def why(task: Task, plan: Plan | None, now: datetime) -> Why:
