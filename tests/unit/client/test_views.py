@@ -165,3 +165,9 @@ def test_progress_has_a_column_once_a_task_tells_it(documents) -> None:
 def test_progress_is_shown_in_full(documents, progress: dict[str, float], line: str) -> None:
     assert line in views.task_lines(documents.task(progress=progress))
     assert not [one for one in views.task_lines(documents.task()) if "progress" in one]
+
+
+def test_a_node_in_the_window_of_a_booking_is_in_maintenance_without_a_cordon(documents) -> None:
+    node = documents.node(schedulable=True, maintenance_since="2026-01-01T00:00:00Z")
+    assert views.node_state(node) == "ready,maintenance"
+    assert views.away_text(node).startswith("in maintenance since ")
