@@ -100,7 +100,8 @@ async def test_the_same_request_twice_is_one_queue_and_another_of_its_name_a_con
     assert "stowplan queue set" in other.json()["detail"]
 
 
-async def test_every_fault_is_named_and_nothing_is_stored(service: Service) -> None:
+async def test_every_fault_is_named_and_nothing_is_stored(sqlite_service: Service) -> None:
+    service = sqlite_service
     answer = await service.user.post(
         URL, json={"name": "q", "parent": "none", "guaranteed": {"gpu": 1}, "limit": {"tpu": 0}}
     )
@@ -130,7 +131,8 @@ async def test_two_changes_at_once_never_make_a_ring(service: Service) -> None:
     assert sorted(one["depth"] for one in await listed(service)) == [0, 1, 2, 3]
 
 
-async def test_the_list_is_the_tree_page_by_page(service: Service) -> None:
+async def test_the_list_is_the_tree_page_by_page(sqlite_service: Service) -> None:
+    service = sqlite_service
     for name, parent in (("b", None), ("a", None), ("z", "a"), ("y", "a"), ("x", "z"), ("c", "b")):
         await create(service, name, parent=parent)
     await service.submit(queue="anybody", request={"gpus": 1})
@@ -144,7 +146,8 @@ async def test_the_list_is_the_tree_page_by_page(service: Service) -> None:
     assert (await service.client(None).get(URL)).status_code == 401
 
 
-async def test_the_deepest_names_fit_into_a_cursor(service: Service) -> None:
+async def test_the_deepest_names_fit_into_a_cursor(sqlite_service: Service) -> None:
+    service = sqlite_service
     parent = None
     for level in range(8):
         parent = (await create(service, f"{level}{'n' * 62}", parent=parent))["name"]
