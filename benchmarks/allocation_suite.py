@@ -1,7 +1,8 @@
 """Shares over time: values against the published ones, and times beside the peer's formulation.
 
 The peer is Gavel (OSDI 2020), which states every rule of every job in one program. Here the same
-programs are built with sparse matrices and given to scipy's HiGHS in the same run.
+programs are built with sparse matrices and given to scipy's HiGHS in the same run. Times are the
+processor's seconds of one process.
 """
 
 import json
@@ -55,10 +56,12 @@ def run() -> Iterator[Case | LeftOut]:
     if data:
         questions = {size: _question(Path(data), f"jobs_n{size}_seed2.json") for size in SIZES}
         yield from _values(questions)
-        yield _gangs(_question(Path(data), "jobs_multi_n256_seed2.json"))
+        yield _against_whole_programs(questions[1024], "1024 jobs")
+        gangs = _question(Path(data), "jobs_multi_n256_seed2.json")
+        yield _against_whole_programs(gangs, "256 jobs in gangs of 1 to 8")
         yield from _times(questions)
     else:
-        for name in ("gavel: values", "gavel: gangs", "gavel: times"):
+        for name in ("gavel: values", "gavel: times"):
             yield LeftOut(case=name, reason="BENCH_DATA isn't set")
     yield from _generated()
 
@@ -93,14 +96,13 @@ def _values(questions: Mapping[int, Jobs]) -> Iterator[Case]:
         )
 
 
-def _gangs(asked: Jobs) -> Case:
-    """256 jobs of up to 8 accelerators, against the peer's formulation solved here."""
+def _against_whole_programs(asked: Jobs, name: str) -> Case:
     worst = 0.0
     for policy in (Policy.MAX_MIN_FAIRNESS, Policy.MAX_THROUGHPUT, Policy.MAKESPAN):
         expected = _PEERS[policy](asked)
         worst = max(worst, abs(_checked(asked, policy).objective - expected) / expected)
     return Case(
-        case="gavel, gangs of 1 to 8, 256 jobs: largest relative difference to whole programs",
+        case=f"gavel, {name}: largest relative difference to whole programs",
         value=worst,
         unit="ratio",
         better="lower",
@@ -127,9 +129,9 @@ def _times(questions: Mapping[int, Jobs]) -> Iterator[Case]:
             note=note,
         )
         if policy in _PEERS:
-            start = time.perf_counter()
+            start = time.process_time()
             _PEERS[policy](asked)
-            whole = time.perf_counter() - start
+            whole = time.process_time() - start
             yield Case(
                 case=f"gavel, {policy}, {size} jobs: times faster than the whole program",
                 value=whole / seconds,
@@ -194,11 +196,12 @@ def _unlike(jobs: int, types: int) -> Jobs:
 
 
 def _median(work: Callable[[], object]) -> float:
+    """Of the processor's seconds, as the peer's times are."""
     times = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 

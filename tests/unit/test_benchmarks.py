@@ -48,9 +48,9 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    done = python("-m", "benchmarks", "allocation")
+    done = python("-m", "benchmarks", "haste")
     assert done.returncode == 2
-    assert "no such suite: allocation (there are: solver, service, telemetry, soak)" in done.stderr
+    assert "no such suite: haste (there are: solver, service, telemetry, allocation, soak)" in done.stderr
 
 
 def test_a_part_of_telemetry_that_does_not_exist_is_refused_with_those_that_do() -> None:
