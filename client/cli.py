@@ -19,6 +19,7 @@ from client.commands import (
     node,
     offline,
     queue,
+    scheduling,
     service,
     submit,
     tasks,
@@ -49,7 +50,7 @@ def version() -> None:
 
 for _module in (
     submit, tasks, cluster, queue, health, advice, forecasts, telemetry, history, service,
-    agent, node, offline, allocation, demo,
+    agent, node, offline, allocation, scheduling, demo,
 ):  # fmt: skip
     _module.register(cli)
 

@@ -45,6 +45,13 @@ _FORMS = {
         type="solver.allocation.program:Program",
         meaning="solver.allocation.program:semantic_faults",
     ),
+    "project": Form(
+        type="solver.scheduling.projects.project:Project",
+        meaning="solver.scheduling.projects.faults:semantic_faults",
+    ),
+    "schedule": Form(type="solver.scheduling.projects.schedule:Schedule", goes_out=True),
+    "timequestion": Form(type="solver.scheduling.timeplan.question:TimeQuestion"),
+    "timeplan": Form(type="solver.scheduling.timeplan.outcome:TimePlan", goes_out=True),
     "solution": Form(type="solver.allocation.program:Solution", goes_out=True),
 }
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from app.planning import documents
 from solver.errors import Fault, InvalidProblem, shorten
 from solver.problem import QUANTITY_MAX
 from solver.scheduling.projects.project import Project, Task
@@ -34,6 +35,13 @@ class _Line:
 def looks_like(data: bytes) -> bool:
     """True for text that is rather a ``.sm`` file than JSON."""
     return data.lstrip()[:1] not in {b"{", b"["} and b"PRECEDENCE RELATIONS" in data.upper()
+
+
+def parse_project(data: bytes) -> Project:
+    """The project in these bytes: JSON, or a ``.sm`` file if it looks like one. Raises
+    :class:`InvalidProblem` with every fault.
+    """
+    return parse_sm(data) if looks_like(data) else documents.parse("project", data)
 
 
 def parse_sm(data: bytes) -> Project:

@@ -10,7 +10,9 @@ from typing import Any
 
 SOLVE = "solve"
 ALLOCATE = "allocate"
+SCHEDULE = "schedule"
 LP = "lp"
+TIME = "time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,18 @@ QUESTIONS = {
         sign=b"L",
         parse="app.planning.documents:parse_program",
         answer="solver.allocation.linear:solve",
+    ),
+    SCHEDULE: Question(
+        sign=b"P",
+        parse="app.planning.psplib:parse_project",
+        answer="solver.scheduling.projects.pipeline:schedule",
+        load="solver.scheduling.projects.pipeline:load",
+    ),
+    TIME: Question(
+        sign=b"T",
+        parse="app.planning.timing:parse_question",
+        answer="solver.scheduling.timeplan.planning:time_plan",
+        seconds=30.0,
     ),
 }
 BY_SIGN = {question.sign: question for question in QUESTIONS.values()}

@@ -11,7 +11,7 @@ from app.deps import Ctx, Paging, Reference, User
 from app.paging import decode_cursor, encode_cursor
 from app.planning import allocating, service
 from app.planning.child import SolverPool
-from app.planning.questions import ALLOCATE, LP, SOLVE
+from app.planning.questions import ALLOCATE, LP, SCHEDULE, SOLVE
 from app.planning.schemas import PlanPage, PlanSummary, PlanView
 
 _DOCUMENT = TypeAdapter(dict[str, Any])
@@ -22,7 +22,8 @@ router = APIRouter(prefix="/api/v1", tags=["plans"], dependencies=[User])
 SOLVE_PATH = "/api/v1/solve"
 ALLOCATE_PATH = "/api/v1/allocate"
 LP_PATH = "/api/v1/lp"
-LARGE_BODIES = (SOLVE_PATH, ALLOCATE_PATH, LP_PATH)
+SCHEDULE_PATH = "/api/v1/schedule"
+LARGE_BODIES = (SOLVE_PATH, ALLOCATE_PATH, LP_PATH, SCHEDULE_PATH)
 
 
 @router.get("/plans")
@@ -54,14 +55,16 @@ async def show_problem(ctx: Ctx, plan: Reference) -> Response:
     return Response(zlib.decompress(row.problem), media_type="application/json")
 
 
-def _question(asked: str, answered: str) -> dict[str, Any]:
-    """What OpenAPI says of a question that the solver's process reads: the forms' names."""
+def _question(asked: str, answered: str, *, or_text: bool = False) -> dict[str, Any]:
+    """What OpenAPI says of a question that the solver's process reads: the forms' names, and
+    whether it may come as text too."""
 
     def of(form: str) -> dict[str, Any]:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{form}"}}}
 
+    as_text = {"text/plain": {"schema": {"type": "string"}}} if or_text else {}
     return {
-        "requestBody": {"required": True, "content": of(asked)},
+        "requestBody": {"required": True, "content": {**of(asked), **as_text}},
         "responses": {"200": {"description": f"The {answered}.", "content": of(answered)}},
     }
 
@@ -97,6 +100,17 @@ async def solve_program(ctx: Ctx, request: Request) -> Response:
     """Solve a linear program of one's own: the optimum with its duals, or what conflicts in it.
     An objective without a least value is refused, naming what can grow. Nothing is stored."""
     return await _answered(ctx, request, await request.body(), LP)
+
+
+@router.post(
+    SCHEDULE_PATH.removeprefix(router.prefix),
+    response_class=Response,
+    openapi_extra=_question("Project", "Schedule", or_text=True),
+)
+async def schedule(ctx: Ctx, request: Request) -> Response:
+    """Say when each task of a project starts (contract, section 5). The text of a PSPLIB file
+    (`.sm`) is taken too. Nothing is stored."""
+    return await _answered(ctx, request, await request.body(), SCHEDULE)
 
 
 async def _answered(ctx: Ctx, request: Request, document: bytes, question: str) -> Response:

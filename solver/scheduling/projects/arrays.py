@@ -34,7 +34,6 @@ class ProjectArrays:
     @classmethod
     def of(cls, project: Project) -> "ProjectArrays":
         network = Network.of(project.tasks)
-        assert network is not None  # noqa: S101 - a project's ids are unique
         order = network.order
         tasks = [project.tasks[i] for i in order]
         resources = tuple(project.resources)

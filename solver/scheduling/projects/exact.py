@@ -94,6 +94,9 @@ class ExactModel:
         solver = cp_model.CpSolver()
         parameters = solver.parameters
         parameters.random_seed = budget.seed
+        # Of the searches that CP-SAT has, the one without a linear relaxation proves the hard small
+        # projects soonest: j3013_1 in 5 to 6 s, the default not in 12 s (2 workers).
+        parameters.subsolvers.extend(("no_lp", "default_lp"))
         if budget.deterministic:
             parameters.num_workers = 1
             parameters.max_deterministic_time = seconds

@@ -43,8 +43,6 @@ def semantic_faults(document: object) -> tuple[Fault, ...]:
         *_size_faults(tasks),
     )
     network = Network.of(tasks)
-    if network is None:
-        return single
     cycles = tuple(_cycle_faults(network))
     if single or cycles:
         return (*single, *cycles)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from solver.reading import ids, integer, items
+from solver.reading import integer, items, text
 
 
 def whole(task: object, name: str, absent: int = 0) -> int:
@@ -25,12 +25,10 @@ class Network:
     """Each after those that it waits for; tasks on a ring, and behind one, are missing."""
 
     @classmethod
-    def of(cls, tasks: Sequence[object]) -> "Network | None":
-        """None where the tasks' ids don't tell them apart."""
-        names = tuple(ids(tuple(tasks)))
-        position = {name: i for i, name in enumerate(names)}
-        if len(position) < len(tasks):
-            return None
+    def of(cls, tasks: Sequence[object]) -> "Network":
+        """Of two tasks with one id, the first is the one that others wait for."""
+        names = tuple(text(task, "id") or "" for task in tasks)
+        position = {name: i for i, name in reversed(list(enumerate(names)))}
         before = tuple(
             tuple(
                 dict.fromkeys(
