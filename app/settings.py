@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     max_moves: Annotated[int, Field(ge=0, le=10_000)] = 8
     """So many running tasks, at most, may one round move or preempt. 0: nothing that runs is
     touched."""
+    hold_gangs: Annotated[int, Field(ge=0, le=64)] = 8
+    """For so many waiting gangs room is held until it's enough for them; 0: for none."""
     preempt_after_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
     """A task runs for at least so long before it's moved or preempted."""
     open_queues: bool = True

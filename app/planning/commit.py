@@ -4,7 +4,7 @@ What is placed where nothing is becomes allocations at once. Where somebody has 
 leaves is told to stop, and who is to come has the room reserved until it's free.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -49,10 +49,17 @@ class Committed:
 
 
 async def commit(
-    ctx: Context, session: AsyncSession, *, problem: Problem, plan: Plan, plan_id: str
+    ctx: Context,
+    session: AsyncSession,
+    *,
+    problem: Problem,
+    plan: Plan,
+    plan_id: str,
+    kept_out: Mapping[str, Sequence[tuple[str, float]]] | None = None,
 ) -> Committed:
     """Commit in a transaction of its own (``write(plan_commit=True)``), beside which no other
-    commit runs."""
+    commit runs. ``kept_out``: by waiting task, the gangs whose held room it could have, and in how
+    many seconds they start."""
     fresh = await take(ctx, session, problem.budget)
     changes = changes_of(problem, plan)
     holds = still_valid(fresh.problem, changes)
@@ -71,7 +78,7 @@ async def commit(
             task_id=task_id,
             message=f"plan {plan_id} came too late for {fresh.pending[task_id].name}: plan again",
         )
-    _explain(fresh, plan, plan_id)
+    _explain(fresh, plan, plan_id, kept_out or {})
     await bump_revision(session, done.nodes)
     return done
 
@@ -190,12 +197,18 @@ def _fix(fix: Fix) -> dict[str, object]:
     }
 
 
-def _explain(fresh: Snapshot, plan: Plan, plan_id: str) -> None:
+def _explain(
+    fresh: Snapshot,
+    plan: Plan,
+    plan_id: str,
+    kept_out: Mapping[str, Sequence[tuple[str, float]]],
+) -> None:
     told = {
         unplaced.task: {
             "reasons": [
                 *words.limit_reasons(fresh, task),
                 *words.share_reasons(fresh, task),
+                *words.hold_reasons(fresh, kept_out.get(unplaced.task, ())),
                 *(words.reason(fresh, task, reason) for reason in unplaced.reasons),
             ],
             "fixes": [_fix(fix) for fix in unplaced.fixes],

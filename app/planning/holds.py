@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from solver.plan import Plan
+from solver.plan import Fix, Plan
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Problem, Queue, Request, Slot, Task
 from solver.scheduling.timeplan import HeldRoom
 
@@ -32,12 +32,10 @@ class Held:
     until_seconds: Mapping[str, float]
     """By node with a stand-in, after how long the first gang is to start there."""
 
-    def __bool__(self) -> bool:
-        return bool(self.until_seconds)
 
-
-def hold(problem: Problem, rooms: Sequence[HeldRoom]) -> Held:
-    """The problem with room held for these gangs, the most urgent first."""
+def hold(problem: Problem, rooms: Sequence[HeldRoom]) -> Held | None:
+    """The problem with room held for these gangs, the most urgent first; None where none of it is
+    free."""
     tasks = {task.id: task for task in problem.tasks}
     free = _Free(problem)
     stand_ins: list[Task] = []
@@ -62,7 +60,7 @@ def hold(problem: Problem, rooms: Sequence[HeldRoom]) -> Held:
                 )
             )
     if not stand_ins:
-        return Held(problem=problem, until_seconds={})
+        return None
     gangs = {room.task for room in rooms}
     halved = tuple(
         replace(task, priority=2 * task.priority + bool(task.placed or task.id in gangs))
@@ -112,9 +110,32 @@ def without_stand_ins(problem: Problem, plan: Plan) -> Plan:
         placements=tuple(one for one in plan.placements if one.task in real),
         moved=tuple(task for task in plan.moved if task in real),
         evicted=tuple(task for task in plan.evicted if task in real),
-        unplaced=tuple(one for one in plan.unplaced if one.task in real),
+        unplaced=tuple(
+            replace(one, fixes=tuple(fix for fix in one.fixes if not _stand_ins_of(fix)))
+            for one in plan.unplaced
+            if one.task in real
+        ),
         steps=(),
     )
+
+
+def kept_out(plan: Plan) -> dict[str, list[str]]:
+    """By waiting task, the gangs whose held room it would have taken."""
+    gangs = {
+        one.task: {
+            gang
+            for fix in one.fixes
+            for stand_in in _stand_ins_of(fix)
+            if (gang := holder(stand_in)) is not None
+        }
+        for one in plan.unplaced
+    }
+    return {task: sorted(those) for task, those in gangs.items() if those - {task}}
+
+
+def _stand_ins_of(fix: Fix) -> list[str]:
+    """Stand-ins that would have to go: nobody can make them."""
+    return [task for task in (fix.task, *fix.tasks) if task is not None and holder(task)]
 
 
 def holder(stand_in: str) -> str | None:

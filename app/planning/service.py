@@ -2,9 +2,8 @@
 
 import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,13 +13,17 @@ from app import log, signals
 from app.db.tables import Plan as PlanRow
 from app.deps import Context
 from app.errors import NotFoundError, OverloadedError, ServiceError
+from app.planning.changes import changes_of
 from app.planning.child import SolverPool
 from app.planning.commit import commit
 from app.planning.documents import parse_plan
 from app.planning.framing import budget_seconds
+from app.planning.holding import Holding, holding
+from app.planning.holds import backfill, kept_out, without_stand_ins
 from app.planning.questions import QUESTIONS, SOLVE
 from app.planning.reservations import carry_out, judge
 from app.planning.snapshot import Snapshot, take
+from app.planning.solving import Solver
 from app.tasks import service as tasks
 from solver.plan import Plan
 from solver.problem import Budget, Problem
@@ -34,11 +37,18 @@ class Round:
     """What came of a round. ``again``: something didn't hold, so the next round shouldn't wait for
     news."""
 
-    plan_id: str
-    placed: int
-    reserved: int
-    displaced: int
-    rejected: int
+    placed: int = 0
+    reserved: int = 0
+    displaced: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Round") -> "Round":
+        return Round(
+            placed=self.placed + other.placed,
+            reserved=self.reserved + other.reserved,
+            displaced=self.displaced + other.displaced,
+            rejected=self.rejected + other.rejected,
+        )
 
     @property
     def changed(self) -> bool:
@@ -49,22 +59,17 @@ class Round:
         return self.rejected > 0
 
 
-class Solver(Protocol):
-    """Who answers a round's question: the service's is a process of its own."""
-
-    async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
-        """The plan's JSON. Raises a ServiceError when there is none."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     """A problem and its plan, as the solver's process speaks of them and as we do."""
 
     problem: Problem
+    """Without stand-ins, as the plan is."""
     plan: Plan
     question: bytes
     answer: bytes
+    kept_out: Mapping[str, Sequence[str]]
+    """By waiting task, the gangs whose room it could have."""
 
 
 class Planner:
@@ -97,10 +102,13 @@ class Planner:
         self.changes_in_seconds = snapshot.changes_in_seconds
         if not snapshot.pending or snapshot.question == self._answered:
             return None
-        answered = await self._answer(snapshot)
+        holds = await holding(self._ctx, self._solver, snapshot)
+        answered = await self._answer(snapshot, holds)
         if answered is None:
             return None
-        done = await self._commit(trigger, snapshot, answered)
+        done = await self._commit(trigger, snapshot, answered, holds)
+        if holds:
+            done += await self._backfill(budget, holds)
         # A task that ran and waits again poses the same question anew: only an answer that changed
         # nothing is worth remembering.
         self._answered = None if done.changed else snapshot.question
@@ -118,19 +126,20 @@ class Planner:
         async with ctx.database.read() as session:
             return await take(ctx, session, budget)
 
-    async def _answer(self, snapshot: Snapshot) -> _Answer | None:
+    async def _answer(self, snapshot: Snapshot, holds: Holding | None) -> _Answer | None:
         """Where nobody has been waiting yet it's first asked without touching what runs: mostly
         that places everybody, and it's an easier question.
         """
-        problem = snapshot.problem
+        problem = holds.held.problem if holds else snapshot.problem
         if problem.budget.max_moves and not any(t.waiting for t in snapshot.pending.values()):
             gentle = replace(problem, budget=replace(problem.budget, max_moves=0))
-            answer = await self._ask(gentle)
+            answer = await self._ask(gentle, snapshot.problem)
             if answer is None or not answer.plan.unplaced:
                 return answer
-        return await self._ask(problem)
+        return await self._ask(problem, snapshot.problem)
 
-    async def _ask(self, problem: Problem) -> _Answer | None:
+    async def _ask(self, problem: Problem, real: Problem) -> _Answer | None:
+        """``real``: the problem without stand-ins."""
         question = canonical_bytes(problem)
         try:
             answer = await self._solver.solve(question, self._ctx.settings.plan_seconds)
@@ -140,13 +149,38 @@ class Planner:
             )
             return None
         plan = parse_plan(answer)
-        return _Answer(problem=problem, plan=plan, question=question, answer=answer)
+        return _Answer(
+            problem=real,
+            plan=without_stand_ins(real, plan),
+            question=question,
+            answer=answer,
+            kept_out=kept_out(plan),
+        )
 
-    async def _commit(self, trigger: str, snapshot: Snapshot, answered: _Answer) -> Round:
+    async def _backfill(self, budget: Budget, holds: Holding) -> Round:
+        """Place those in held room who are gone again before its gang starts."""
+        async with self._ctx.database.read() as session:
+            snapshot = await take(self._ctx, session, budget)
+        problem = backfill(snapshot.problem, holds.held, holds.ends_in_seconds)
+        answered = None if problem is None else await self._ask(problem, problem)
+        if answered is None or not changes_of(answered.problem, answered.plan).after:
+            return Round()
+        return await self._commit("backfill", snapshot, answered, None)
+
+    async def _commit(
+        self, trigger: str, snapshot: Snapshot, answered: _Answer, holds: Holding | None
+    ) -> Round:
         ctx, problem, plan = self._ctx, answered.problem, answered.plan
+        kept = {
+            task: [(gang, holds.starts_in_seconds[gang]) for gang in gangs]
+            for task, gangs in answered.kept_out.items()
+            if holds
+        }
         plan_id = ctx.ids.new("p")
         async with ctx.database.write(plan_commit=True) as session:
-            done = await commit(ctx, session, problem=problem, plan=plan, plan_id=plan_id)
+            done = await commit(
+                ctx, session, problem=problem, plan=plan, plan_id=plan_id, kept_out=kept
+            )
             session.add(
                 PlanRow(
                     id=plan_id,
@@ -179,7 +213,6 @@ class Planner:
             gap=_largest_gap(plan),
         )
         return Round(
-            plan_id=plan_id,
             placed=len(done.placed),
             reserved=len(done.reserved),
             displaced=len(done.displaced),

@@ -1,5 +1,6 @@
 """How queues' shares are spoken of to the owners of tasks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.db.tables import Task
@@ -9,6 +10,8 @@ from solver.shares.bands import Band
 
 OVER_SHARE = "over_share"
 """Beside the plan's own reasons for waiting: its queue has its share."""
+HELD = "held"
+"""And: room is held for a gang that starts later."""
 _NAMES = {
     Band.GUARANTEED: "within what its queue is guaranteed",
     Band.ENTITLED: "within its queue's share",
@@ -62,6 +65,27 @@ def share_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
             "becomes free"
         )
     return [{"code": OVER_SHARE, "text": text, "nodes": 0}]
+
+
+def hold_reasons(look: Snapshot, gangs: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """That room is held for gangs which start in so many seconds."""
+    return [
+        {
+            "code": HELD,
+            "text": f"room is held for {look.tasks[gang].name}, which is to start in about "
+            f"{_roughly(seconds)}; what is sure to end before that may use it",
+            "nodes": 0,
+        }
+        for gang, seconds in gangs
+        if gang in look.tasks
+    ]
+
+
+def _roughly(seconds: float) -> str:
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {name}"
+    return "a minute"
 
 
 def limit_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:

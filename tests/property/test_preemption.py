@@ -22,6 +22,7 @@ from app.leases.service import apply_report
 from app.main import create_app
 from app.nodes import service as nodes
 from app.planning.documents import answer_bytes, parse_problem
+from app.planning.questions import QUESTIONS, SOLVE
 from app.planning.service import Planner
 from app.planning.snapshot import take
 from app.settings import Settings
@@ -44,7 +45,10 @@ BUDGET = Budget(max_moves=8)
 class SameProcess:
     """Answers at once and always the same."""
 
-    async def solve(self, problem: bytes, budget_seconds: float) -> bytes:
+    async def solve(self, problem: bytes, budget_seconds: float, question: str = SOLVE) -> bytes:
+        if question != SOLVE:
+            kind = QUESTIONS[question]
+            return answer_bytes(kind.solve(kind.read(problem), lambda: 0.0))
         asked = parse_problem(problem)
         budget = replace(asked.budget, seconds=min(budget_seconds, 1.0), deterministic=True)
         return answer_bytes(solve(asked.with_budget(budget)))

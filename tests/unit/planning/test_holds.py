@@ -34,7 +34,8 @@ def placed(plan: Plan) -> set[str]:
     return {one.task for one in plan.placements}
 
 
-def solved(held: Held, real: Problem) -> Plan:
+def solved(held: Held | None, real: Problem) -> Plan:
+    assert held is not None
     return without_stand_ins(real, solve(held.problem))
 
 
@@ -46,6 +47,7 @@ def test_nobody_of_the_gangs_level_or_below_takes_the_room_that_is_held() -> Non
     for priority in (5, 4):
         asked = replace(BUSY, tasks=(*BUSY.tasks[:2], waits("small", priority=priority)))
         held = hold(asked, [ROOM])
+        assert held is not None
         assert placed(solved(held, asked)) == {"r"}
         assert held.until_seconds == {"a": 600.0, "b": 600.0}
 
@@ -65,6 +67,7 @@ def test_the_gang_takes_its_own_room_and_displaces_nobody_of_its_level() -> None
 
 def test_what_ends_before_the_gang_starts_is_backfilled() -> None:
     held = hold(BUSY, [ROOM])
+    assert held is not None
     assert backfill(BUSY, held, {}) is None
     assert backfill(BUSY, held, {"small": 601.0}) is None
     asked = backfill(BUSY, held, {"small": 600.0})
@@ -75,18 +78,20 @@ def test_what_ends_before_the_gang_starts_is_backfilled() -> None:
 
 def test_room_is_held_only_as_far_as_it_is_free() -> None:
     held = hold(BUSY, [ROOM])
+    assert held is not None
     stand_ins = {task.id: task for task in held.problem.tasks if holder(task.id)}
     assert {one.placed[0].devices for one in stand_ins.values()} == {("a-1",), ("b-0", "b-1")}
     assert sorted(one.request.cpu_milli for one in stand_ins.values()) == [1000, 2000]
     assert {holder(name) for name in stand_ins} == {"gang"}
     full = problem(GANG, *(runs(d, d) for d in ("a-0", "a-1", "b-0", "b-1")))
-    assert not hold(full, [ROOM])
+    assert hold(full, [ROOM]) is None
 
 
 def test_two_gangs_never_hold_the_same_device() -> None:
     other = replace(GANG, id="other")
     asked = replace(BUSY, tasks=(*BUSY.tasks, other))
     held = hold(asked, [ROOM, replace(ROOM, task="other")])
+    assert held is not None
     devices = [
         device
         for task in held.problem.tasks
