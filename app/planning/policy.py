@@ -11,12 +11,19 @@ from app.db.tables import Booking
 from app.db.tables import Queue as QueueRow
 from app.deps import Context
 from app.queues import usage
+from protocol.task import TaskSpec
 from solver.problem import Queue
 
 BOOKING_LABEL = "stowplan/booking"
 """Of a node: the bookings of it that are to come or under way. Only where there are any."""
-BOOKING_LEAD = timedelta(hours=1)
-"""So long before a window, its nodes are closed also to tasks that could be made to leave."""
+_LEAD_SECONDS = 3_600.0
+"""So long before a window, and for the time that it may take to stop, its nodes are closed also to
+tasks that could be made to leave."""
+
+
+def lead(stop_seconds_max: float) -> timedelta:
+    """From when on a task of these stops no longer starts on a node with a window to come."""
+    return timedelta(seconds=_LEAD_SECONDS + stop_seconds_max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +50,22 @@ class Policy:
         """The value of the node's label."""
         return ",".join(sorted(b.name for b in self.bookings if node in b.nodes))
 
-    def may_use(
-        self, queue: str, ends_at: datetime | None, now: datetime, *, stays: bool
-    ) -> set[str]:
+    def may_use(self, queue: str, spec: TaskSpec, now: datetime) -> set[str]:
         """The names of the bookings beside which a task may start on their nodes.
 
-        It may if it's of the booking's queue or of one below, or ends before the window, or is gone
-        by then because it may be told to leave and there is time for that. ``ends_at`` None: nobody
-        knows; ``stays``: it may not be told to leave.
+        It may if it's of the booking's queue or of one below, or ends before the window by its
+        user's word, or may be told to leave and there is time for that.
         """
         chain = self.chain(queue)
+        gone_at: list[datetime] = []
+        if spec.preemptible:
+            gone_at.append(now + lead(spec.stop_seconds_max))
+        if spec.duration_seconds is not None:
+            gone_at.append(now + timedelta(seconds=spec.duration_seconds))
         return {
             booking.name
             for booking in self.bookings
-            if booking.queue in chain
-            or (ends_at is not None and ends_at <= booking.starts_at)
-            or (not stays and now + BOOKING_LEAD <= booking.starts_at)
+            if booking.queue in chain or any(gone <= booking.starts_at for gone in gone_at)
         }
 
 
@@ -80,7 +87,7 @@ async def read(ctx: Context, session: AsyncSession) -> Policy:
         min_runtime_seconds={
             row.name: row.min_runtime_seconds for row in rows if row.min_runtime_seconds is not None
         },
-        usage=await usage.look(
+        usage=await usage.written(
             session, now=now, half_life_seconds=ctx.settings.usage_half_life_seconds
         ),
         bookings=(

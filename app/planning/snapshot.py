@@ -20,7 +20,7 @@ from app.deps import Context
 from app.nodes.states import NodeState
 from app.planning.bands import Ranking, models_left, of_model, rank
 from app.planning.costs import stop_cost, work_of
-from app.planning.policy import BOOKING_LABEL, BOOKING_LEAD, Policy, read
+from app.planning.policy import BOOKING_LABEL, Policy, lead, read
 from app.progress import ProgressBoard
 from app.quarantine import service as quarantines
 from app.quarantine.service import DeviceKey
@@ -280,12 +280,10 @@ class Snapshot:
         if not policy.bookings:
             return spec.selector
         for booking in policy.bookings:
-            for change in (booking.starts_at - BOOKING_LEAD, booking.starts_at, booking.ends_at):
+            before = booking.starts_at - lead(spec.stop_seconds_max)
+            for change in (before, booking.starts_at, booking.ends_at):
                 self._is_ahead(change)
-        ends_at = None
-        if spec.duration_seconds is not None:
-            ends_at = now + timedelta(seconds=spec.duration_seconds)
-        may_use = policy.may_use(task.queue, ends_at, now, stays=not spec.preemptible)
+        may_use = policy.may_use(task.queue, spec, now)
         values = {policy.booked(node) for node in self.nodes}
         beside = tuple(sorted(v for v in values if not v or may_use.issuperset(v.split(","))))
         return {**spec.selector, BOOKING_LABEL: beside}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.db.tables import Task
+from app.planning.policy import BOOKING_LABEL
 from app.planning.snapshot import Snapshot
 from solver.plan import Reason, ReasonCode
 from solver.shares.bands import Band
@@ -43,7 +44,19 @@ def reason(look: Snapshot, task: Task, said: Reason) -> dict[str, Any]:
         text = "the room that it needs is held by tasks with a stronger claim: " + _claim(
             look, task
         )
+    if BOOKING_LABEL in text:
+        text = _booked(look, task, said)
     return {"code": said.code.value, "text": text, "nodes": said.nodes}
+
+
+def _booked(look: Snapshot, task: Task, said: Reason) -> str:
+    """The selector is ours, for the sake of bookings, and beside it may be the user's."""
+    policy, spec = look.moment.policy, look.specs[task.id]
+    may_use = policy.may_use(task.queue, spec, look.moment.now)
+    names = [booking.name for booking in policy.bookings if booking.name not in may_use]
+    own = " or don't match its node_selector" if spec.selector else ""
+    nodes = "1 node is" if said.nodes == 1 else f"{said.nodes} nodes are"
+    return f"{nodes} booked ({', '.join(names)}) before it's sure to be gone{own}"
 
 
 def share_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:

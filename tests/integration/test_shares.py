@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app import signals
+from app.loops.usage import UsageLoop
 from tests.integration.test_preemption import pass_time, start, wanted
 from tests.service import Agent, ManualClock, Service, exited, running
 
@@ -140,7 +141,8 @@ async def test_a_booked_node_takes_nobody_who_would_be_there_in_the_window(
     pinned = await cluster.submit(name="pinned", request=GPU, preemptible=False)
     await wanted(cluster, booked, short, "run")
     await wanted(cluster, booked, leaves, "run")
-    await cluster.until_waiting(pinned["id"])
+    told = await why(cluster, pinned)
+    assert told["no_matching_node"] == "1 node is booked (exam) before it's sure to be gone"
     own = await cluster.submit(name="own", queue="course", request=GPU, preemptible=False)
     await wanted(cluster, booked, own, "run")
 
@@ -151,6 +153,7 @@ async def test_who_has_held_devices_lately_waits_for_who_has_not(
     agent = await cluster.join("n1", gpus=1)
     [(_, allocation)] = await start_many(cluster, agent, 1, queue="idler")
     await pass_time(clock, HOUR, agent)
+    await (await cluster.take_over(UsageLoop(cluster.context))).tick()
     again = await cluster.submit(name="again", queue="idler", request=GPU)
     worker = await cluster.submit(name="worker", queue="worker", request=GPU)
     await agent.report(exited(allocation, 0))
