@@ -30,6 +30,7 @@ from app.limits import BodyLimit
 from app.loops.bookings import BookingLoop
 from app.loops.drains import DrainLoop
 from app.loops.durations import DurationLoop
+from app.loops.etas import EtaLoop
 from app.loops.memory import MemoryLoop, leave_the_old_alone
 from app.loops.nodes import NodesLoop
 from app.loops.planning import PlanningLoop
@@ -43,8 +44,10 @@ from app.metrics import routes as metrics
 from app.metrics.telemetry import Telemetry
 from app.nodes import join_routes
 from app.nodes import routes as nodes
+from app.planning import eta_routes as etas
 from app.planning import routes as planning
 from app.planning.child import SolverPool
+from app.planning.eta import Etas
 from app.planning.service import Planner
 from app.quarantine import routes as quarantine
 from app.queues import booking_routes
@@ -101,6 +104,7 @@ def create_app(
     app.state.telemetry = Telemetry(context)
     app.state.findings = Findings()
     app.state.solvers = SolverPool(settings.solve_concurrency, settings.solve_seconds_max)
+    app.state.etas = Etas(context, app.state.solvers.timing)
     for router in (
         samples.router,  # first: matching goes through the routes in order, and these are hot
         leases.router,
@@ -111,6 +115,7 @@ def create_app(
         forecasts.router,
         queues.router,
         booking_routes.router,
+        etas.router,
         planning.router,
         metrics.router,
         events.router,
@@ -146,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     runner = Runner(
         [
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
+            EtaLoop(app.state.etas),
             NodesLoop(context),
             DrainLoop(context),
             DurationLoop(context),

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from app.nodes.schemas import DrainForm, JoinTokenForm, MaintenanceForm, NodePatch
 from app.planning.documents import forms, schema
+from app.planning.eta_schemas import Simulation
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from app.quarantine.schemas import QuarantineForm
 from app.queues.schemas import BookingForm, QueueForm, QueuePatch
@@ -26,6 +27,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     QueueForm,
     QueuePatch,
     BookingForm,
+    Simulation,
     Registration,
     Report,
     SampleReport,

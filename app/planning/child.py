@@ -136,6 +136,9 @@ class SolverPool:
 
     def __init__(self, concurrency: int, longest_seconds: float) -> None:
         self.planning = SolverProcess("planning", math.inf)  # its budget is the settings'
+        self.timing = SolverProcess("timing", math.inf)
+        """Says when who waits starts; a round never waits for it. Its child comes with the first
+        question."""
         self._users = [
             SolverProcess(f"user-{number}", longest_seconds) for number in range(concurrency)
         ]
@@ -156,5 +159,5 @@ class SolverPool:
             self._idle.put_nowait(process)
 
     async def close(self) -> None:
-        for process in (self.planning, *self._users):
+        for process in (self.planning, self.timing, *self._users):
             await process.close()

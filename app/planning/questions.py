@@ -74,6 +74,7 @@ QUESTIONS = {
         sign=b"T",
         parse="app.planning.timing:parse_question",
         answer="solver.scheduling.timeplan.planning:time_plan",
+        load="solver.scheduling.timeplan.planning:load",
         seconds=30.0,
     ),
 }

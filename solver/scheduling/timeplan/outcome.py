@@ -10,9 +10,9 @@ class Start:
     """When a waiting task starts, in seconds from now."""
 
     task: str
-    p50_seconds: float | None
+    p50_seconds: float | None = None
     """None: in half of the draws or more not within the horizon."""
-    p90_seconds: float | None
+    p90_seconds: float | None = None
     """None: not within the horizon in more than a tenth of the draws."""
     never: float
     """The part of the draws in which it doesn't start within the horizon, 0 to 1."""
@@ -21,7 +21,7 @@ class Start:
     slots: tuple[Slot, ...]
     """Where it starts when everybody takes their median time (the central draw); those of all
     tasks go together. Empty where it doesn't start then."""
-    central_seconds: float | None
+    central_seconds: float | None = None
     """And when."""
     waits_for: tuple[str, ...]
     """Tasks whose end makes that room, latest first; at most three."""
@@ -34,7 +34,7 @@ class HeldRoom:
 
     task: str
     p50_seconds: float
-    p90_seconds: float | None
+    p90_seconds: float | None = None
     slots: tuple[Slot, ...]
 
 

@@ -87,6 +87,11 @@ def play_draws(asked: TimeQuestion, running_seconds: Seconds, waiting_seconds: S
     )
 
 
+def load(asked: TimeQuestion) -> None:
+    """Does nothing: with this module the compiled code is loaded."""
+    del asked
+
+
 def time_plan(asked: TimeQuestion, *, clock: Callable[[], float] | None = None) -> TimePlan:
     """Who starts when. ``clock`` isn't read: the work is bounded by the number of draws."""
     del clock

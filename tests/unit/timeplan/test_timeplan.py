@@ -7,10 +7,10 @@ import pytest
 
 from solver.errors import InvalidProblem
 from solver.problem import Device, Node, Problem, Request, Slot, Task
-from solver.scheduling.timeplan import FRACTIONS, TimeQuestion, Window, held, time_plan
+from solver.scheduling.timeplan import FRACTIONS, TimeQuestion, Window, held
 from solver.scheduling.timeplan.check import violations
 from solver.scheduling.timeplan.durations import at_fractions, drawn
-from solver.scheduling.timeplan.planning import play_draws
+from solver.scheduling.timeplan.planning import play_draws, time_plan
 from tests.timeplans import flat, question, stays
 
 SPREAD = tuple(100.0 * (i + 1) for i in range(len(FRACTIONS)))
