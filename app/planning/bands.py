@@ -102,11 +102,19 @@ class _Ways:
         self._plain = sorted({*SHARED, *(d for d in named if of_model(d) is None)})
         self._models = sorted(model for d in named if (model := of_model(d)) is not None)
         self._here = sorted(set(self._model.values()))
+        self._known: dict[tuple[Request, int, tuple[str, ...]], tuple[Counter[str], ...]] = {}
+        """Thousands of tasks have a few dozen shapes."""
 
     def needs(self, task: Task) -> tuple[Counter[str], ...]:
         """What the task holds, or the ways in which it could be had."""
         if task.placed:
             return (self._held(task),)
+        key = task.request, task.fewest, task.gpu_models
+        if key not in self._known:
+            self._known[key] = self._ways(task)
+        return self._known[key]
+
+    def _ways(self, task: Task) -> tuple[Counter[str], ...]:
         plain = self._of(task.request, task.fewest)
         gpus = plain["gpu_milli"]
         models = [m for m in task.gpu_models or self._here if m in self._here]
@@ -171,7 +179,13 @@ class _Ways:
         return Counter({dimension: whole[dimension] for dimension in (*self._plain, *models)})
 
     def _held(self, task: Task) -> Counter[str]:
-        held = self._of(task.request, len(task.placed))
+        key = task.request, len(task.placed), ("",)
+        if key not in self._known:
+            self._known[key] = (self._of(task.request, len(task.placed)),)
+        [held] = self._known[key]
+        if not self._models:
+            return held
+        held = held.copy()
         for slot in task.placed:
             for device in slot.devices:
                 model = self._model.get((slot.node, device), "")
