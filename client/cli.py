@@ -13,6 +13,7 @@ from client.commands import (
     allocation,
     cluster,
     demo,
+    eta,
     forecasts,
     health,
     history,
@@ -49,7 +50,7 @@ def version() -> None:
 
 
 for _module in (
-    submit, tasks, cluster, queue, health, advice, forecasts, telemetry, history, service,
+    submit, tasks, eta, cluster, queue, health, advice, forecasts, telemetry, history, service,
     agent, node, offline, allocation, scheduling, demo,
 ):  # fmt: skip
     _module.register(cli)

@@ -121,6 +121,22 @@ class Client:
         """Which part of the last runs ended within what was forecast at their start."""
         return self._transport.call("GET", "/api/v1/forecast/calibration", params={"last": last})
 
+    def eta(self, task: str) -> Json:
+        """When a waiting task starts: in half of the cases by ``start_p50``, in nine of ten by
+        ``start_p90``."""
+        return self._transport.call("GET", f"/api/v1/tasks/{part_of_path(task)}/eta")
+
+    def etas(self) -> Iterator[Json]:
+        """The same of all that wait, in the order in which they get their room."""
+        return self._pages("/api/v1/eta")
+
+    def simulate(self, changes: Mapping[str, Any]) -> Json:
+        """What ``tasks``, ``cancel``, ``add_nodes``, ``remove_nodes``, ``queues`` would do, and
+        with ``prices`` what it would cost. Nothing is changed."""
+        return self._transport.call(
+            "POST", "/api/v1/simulate", body=dict(changes), wait_seconds=_SOLVE_SECONDS_MAX
+        )
+
     def changes(self, task: str) -> Iterator[Json]:
         """A task now and after each thing that happens to it, until it has ended."""
         view = self.task(task)

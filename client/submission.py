@@ -71,8 +71,8 @@ def build(options: Options, *, current_dir: str) -> dict[str, Any]:
     return spec
 
 
-def read_file(path: str) -> dict[str, Any]:
-    """A task from a JSON or YAML file; ``-`` is standard input.
+def read_file(path: str, what: str = "task") -> dict[str, Any]:
+    """A task (or ``what`` else) from a JSON or YAML file; ``-`` is standard input.
 
     Raises:
         InvalidInputError: it can't be read or parsed, or holds no mapping.
@@ -80,10 +80,10 @@ def read_file(path: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
     except (OSError, UnicodeError) as error:
-        raise InvalidInputError(f"can't read the task from {path}: {error}") from error
+        raise InvalidInputError(f"can't read the {what} from {path}: {error}") from error
     content = _parse(text, path)
     if not isinstance(content, dict):
-        raise InvalidInputError(f"{path} holds no task: a mapping of fields is wanted")
+        raise InvalidInputError(f"{path} holds no {what}: a mapping of fields is wanted")
     return content
 
 

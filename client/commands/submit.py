@@ -143,6 +143,10 @@ def submit(
     follow: Annotated[
         bool, typer.Option("--follow", help="Print its output until it has ended.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say when it would start, and who later for it."),
+    ] = False,
     output: Output = Format.TABLE,
     server: Server = None,
 ) -> None:
@@ -194,6 +198,11 @@ def submit(
         current_dir=str(Path.cwd()),
     )
     with connect(server) as stowplan:
+        if dry_run:
+            from client.commands.eta import show_simulation
+
+            show_simulation(stowplan.simulate({"tasks": [spec]}), output)
+            return
         task = stowplan.submit(spec)
         if follow:
             say(f"submitted {task['name']} as {task['id']}")
