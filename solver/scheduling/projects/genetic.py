@@ -27,7 +27,7 @@ class GeneticSearch:
         self.arrays = arrays
         n = len(arrays.names)
         self._memory = np.zeros(at.HEAD, dtype=np.int64)
-        self._memory[at.RANDOM] = (seed + 1) * 0x9E3779B97F4A7C1
+        self._memory[at.RANDOM] = ((seed + 1) * 0x9E3779B97F4A7C15) % 2**62 | 1
         self._rules = (arrays.heads, arrays.deadlines, arrays.weights)
         self._starts = np.zeros((MEMBERS + 1, n), dtype=np.int64)
         self._values = np.zeros((MEMBERS + 1, 2), dtype=np.int64)
