@@ -34,6 +34,9 @@ class Form:
     goes_out: bool = False
 
 
+_CHOICES = ("tuple[", "Triplets")
+"""How pydantic calls the forms of a matrix (``solver.allocation.program``)."""
+
 _FORMS = {
     "problem": Form(type="solver.problem:Problem", meaning="solver.validity:semantic_faults"),
     "plan": Form(type="solver.plan:Plan", goes_out=True),
@@ -198,6 +201,7 @@ def _repeated_faults(value: Any, path: str) -> Iterator[Fault]:
 
 def _shape_faults(error: ValidationError) -> tuple[Fault, ...]:
     details = error.errors(include_url=False, include_context=False)
+    within = {_path(d["loc"][:-1]) for d in details if not _is_choice(d["loc"][-1:])}
     return tuple(
         Fault(
             path=_path(detail["loc"]),
@@ -205,7 +209,18 @@ def _shape_faults(error: ValidationError) -> tuple[Fault, ...]:
             reason=_reason(detail["type"], detail["msg"]),
         )
         for detail in details
+        # Of two forms that a field may have, one was tried in vain where the other got further.
+        if not (_is_choice(detail["loc"][-1:]) and _is_prefix(_path(detail["loc"]), within))
     )
+
+
+def _is_choice(steps: tuple[int | str, ...]) -> bool:
+    """Whether pydantic names there which of a field's forms it tried: no step of the document."""
+    return any(isinstance(step, str) and step.startswith(_CHOICES) for step in steps)
+
+
+def _is_prefix(path: str, paths: set[str]) -> bool:
+    return any(other == path or other.startswith((f"{path}.", f"{path}[")) for other in paths)
 
 
 def _reason(kind: str, message: str) -> str:
@@ -223,6 +238,8 @@ def _reason(kind: str, message: str) -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     path = ""
     for step in location:
+        if _is_choice((step,)):
+            continue
         if isinstance(step, int):
             path += f"[{step}]"
         else:

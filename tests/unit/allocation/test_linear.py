@@ -1,11 +1,14 @@
 """Programs of one's own: optima, duals, conflicts, rays."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from app.planning.documents import parse
 from solver.allocation.linear import solve
 from solver.allocation.program import Program, Triplets
 from solver.errors import InvalidProblem
@@ -135,3 +138,20 @@ def _assert_irreducible(matrix: np.ndarray, side: np.ndarray, conflict: tuple[st
             method="highs",
         )  # fmt: skip
         assert (answer.status == 2) == (left_out is None)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "told"),
+    [
+        ([[1, "y"], 3], {"A[0][1]", "A[1]"}),
+        ({"rows": [0], "columns": ["a"], "values": [1], "z": 1}, {"A.columns[0]", "A.z"}),
+        (7, {"A"}),
+    ],
+)
+def test_a_matrix_of_the_wrong_shape_is_told_by_the_documents_own_paths(
+    matrix: object, told: set[str]
+) -> None:
+    document = {"c": [1, 1], "A": matrix, "b": [1, 1]}
+    with pytest.raises(InvalidProblem) as refused:
+        parse("program", json.dumps(document).encode())
+    assert {fault.path for fault in refused.value.faults} == told
