@@ -55,23 +55,26 @@ class Knowledge:
             return run.started_at, run.shape.exact, run.seconds, run.ended, run.over_at or math.inf
 
         self._runs = runs = sorted(runs, key=order)
-        self._started = [run.started_at for run in runs]
+        self._started = np.array([run.started_at for run in runs], dtype=np.float64)
         self._seconds = np.array([max(run.seconds, SECONDS_MIN) for run in runs])
         self._ended = np.array([run.ended for run in runs], dtype=bool)
         self._over = np.array([math.inf if run.over_at is None else run.over_at for run in runs])
         self._numbers = [dict(run.shape.numbers) for run in runs]
         self._groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+        self._likes: dict[tuple[int, str], int] = defaultdict(int)
         numbered: dict[str, int] = {}
         kinds: list[list[int]] = []
         for at, run in enumerate(runs):
             keys = (*run.shape.keys, "")
             for level, key in enumerate(keys):
                 self._groups[level, key].append(at)
+                self._likes[level, key] += run.ended
             # Of a queue and of the cluster the kinds are scripts.
             kinds.append([at, *(numbered.setdefault(key, len(numbered)) for key in keys[:4])])
         self._kinds = np.array(kinds, dtype=np.intp).reshape(len(runs), 5)
         self._laws: dict[str, tuple[list[str], PowerLaw | None]] = {}
-        """Of commands that were asked for."""
+        """Of commands that were asked for, as of now; and so the rows of levels."""
+        self._now: dict[tuple[int, str], Rows] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -82,8 +85,7 @@ class Knowledge:
 
     def like(self, shape: Shape, level: int) -> int:
         """How many runs of that level ended by themselves."""
-        rows = self._groups.get((level, (*shape.keys, "")[level]), [])
-        return int(self._ended[rows].sum())
+        return self._likes.get((level, (*shape.keys, "")[level]), 0)
 
     def distribution(self, shape: Shape, as_of: float | None = None) -> Distribution | None:
         """D1 to D4: what was known at ``as_of`` of a run of this shape that started then, or what
@@ -115,7 +117,16 @@ class Knowledge:
     def _rows(self, level: int, key: str, as_of: float | None) -> Rows:
         """The runs of a level, newest first: in the most alike all, above of each kind the newest
         that ended (D2)."""
-        rows = self._before(self._groups.get((level, key), []), as_of)
+        if (level, key) not in self._groups:
+            return np.empty(0, dtype=np.intp)
+        if as_of is not None:
+            return self._look_up(level, key, as_of)
+        if (level, key) not in self._now:
+            self._now[level, key] = self._look_up(level, key, None)
+        return self._now[level, key]
+
+    def _look_up(self, level: int, key: str, as_of: float | None) -> Rows:
+        rows = self._before(self._groups[level, key], as_of)
         if level == 0:
             return np.array(rows[-WINDOW_RUNS:][::-1], dtype=np.intp)
         newest_first = np.array(rows[-_CHILDREN_FROM:][::-1], dtype=np.intp)
@@ -130,7 +141,7 @@ class Knowledge:
     def _before(self, rows: list[int], as_of: float | None) -> list[int]:
         if as_of is None:
             return rows
-        return rows[: bisect_left(rows, bisect_left(self._started, as_of))]
+        return rows[: bisect_left(rows, int(np.searchsorted(self._started, as_of)))]
 
     def _seen(self, rows: Rows, as_of: float | None) -> tuple[Floats, NDArray[np.bool_]]:
         """Seconds, and whether they ended, as they looked then."""
@@ -138,8 +149,7 @@ class Knowledge:
         if as_of is None:
             return seconds, ended
         over = self._over[rows] <= as_of
-        started = np.array([self._started[row] for row in rows])
-        so_far = np.maximum(np.minimum(seconds, as_of - started), SECONDS_MIN)
+        so_far = np.maximum(np.minimum(seconds, as_of - self._started[rows]), SECONDS_MIN)
         return np.where(over, seconds, so_far), ended & over
 
     def _scaled(self, shape: Shape, as_of: float | None) -> Callable[[Rows], Floats] | None:
@@ -155,11 +165,11 @@ class Knowledge:
         return shift
 
     def _law(self, command: str, as_of: float | None) -> tuple[list[str], PowerLaw | None]:
+        if (2, command) not in self._groups:
+            return [], None
         if as_of is None and command in self._laws:
             return self._laws[command]
-        rows = np.array(
-            self._before(self._groups.get((2, command), []), as_of)[-WINDOW_RUNS:], dtype=np.intp
-        )
+        rows = np.array(self._before(self._groups[2, command], as_of)[-WINDOW_RUNS:], dtype=np.intp)
         seconds, ended = self._seen(rows, as_of)
         numbers = [self._numbers[row] for row in rows[ended]]
         names = sorted({name for one in numbers for name in one})

@@ -5,6 +5,7 @@ measured. A model says the same for ever; what it has worked out it remembers.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -40,7 +41,10 @@ class Forecast:
 
     def quantile(self, fraction: float) -> float:
         """Between the fractions geometrically; beyond them the outermost."""
-        return float(np.exp(np.interp(fraction, _FRACTIONS, np.log(self.seconds))))
+        found = float(np.exp(np.interp(fraction, _FRACTIONS, np.log(self.seconds))))
+        above = bisect_left(FRACTIONS, fraction)
+        low, high = self.seconds[max(above - 1, 0)], self.seconds[min(above, len(FRACTIONS) - 1)]
+        return min(max(found, low), high)  # rounding would take it beyond a limit
 
 
 class Model:
