@@ -41,8 +41,9 @@ def reason(look: Snapshot, task: Task, said: Reason) -> dict[str, Any]:
     """A plan's reason in terms of the priority and the band that its level stands for."""
     text = said.text
     if said.code is ReasonCode.LOWER_PRIORITY and task.id in look.ranking.bands:
-        text = "the room that it needs is held by tasks with a stronger claim: " + _claim(
-            look, task
+        text = (
+            "the room that it needs is held by tasks with a stronger claim than one "
+            f"{_NAMES[look.ranking.bands[task.id]]} of priority {task.priority}"
         )
     if BOOKING_LABEL in text:
         text = _booked(look, task, said)
@@ -64,13 +65,16 @@ def share_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
     band = look.ranking.bands.get(task.id)
     if band not in {Band.BORROWING, Band.PUT_OFF, Band.DUE}:
         return []
+    if not any(node.schedulable for node in look.problem.nodes):
+        return []  # there is nothing to share
     own = look.ranking.shares.now[task.queue].own
-    entitled = (
-        f"{own.get('gpu_milli', 0) / 1000:g} GPUs and {own.get('cpu_milli', 0) / 1000:g} cores"
-    )
+    request = look.specs[task.id].request
+    its = f"{own.get('cpu_milli', 0) / 1000:g} cores"
+    if request.gpus:
+        its = f"{own.get('gpu_milli', 0) / 1000:.3g} GPUs"
     text = (
-        f"queue {task.queue} is entitled to {entitled} now, and older or more urgent tasks of it "
-        "have them: it starts as soon as room is left idle"
+        f"queue {task.queue} is entitled to {its} now, and this would be more: it starts where "
+        "others leave room idle"
     )
     if band is Band.PUT_OFF:
         text = (
@@ -108,7 +112,3 @@ def limit_reasons(look: Snapshot, task: Task) -> list[dict[str, Any]]:
         return []
     text = f"queue {task.queue}, or one above it, is at its limit of {', '.join(left.full)}"
     return [{"code": ReasonCode.QUEUE_LIMIT.value, "text": text, "nodes": 0}]
-
-
-def _claim(look: Snapshot, task: Task) -> str:
-    return f"it is {_NAMES[look.ranking.bands[task.id]]}, at priority {task.priority}"

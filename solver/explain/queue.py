@@ -129,6 +129,9 @@ def _shrink_of(task: Task, fix: Fix) -> Fix:
 
 def _reasons(room: Room, ask: Ask, rivals: Rivals) -> Iterator[Reason]:
     """Every reason that holds; at least one."""
+    if not room.ground.nodes:
+        yield Reason(code=ReasonCode.NO_CAPACITY, text="there are no nodes", nodes=0)
+        return
     found = reasons.blocked(room, ask)
     rules = reasons.rules_in_the_way(room, ask, found)
     given = [

@@ -318,3 +318,10 @@ def test_every_fix_works_when_the_problem_is_solved_again() -> None:
                 assert entry.task in {placement.task for placement in after.placements}, (seed, fix)
                 kinds.add(fix.kind)
     assert kinds >= {FixKind.FREE, FixKind.FREE_SET, FixKind.SHRINK, FixKind.ADD_NODE}
+
+
+def test_without_nodes_a_task_is_told_just_that() -> None:
+    task = Task(id="t", request=Request(gpus=1))
+    plan = solve(Problem(version=1, nodes=(), tasks=(task,), budget=Budget(deterministic=True)))
+    [reason] = plan.unplaced[0].reasons
+    assert (reason.code.value, reason.text) == ("no_capacity", "there are no nodes")
