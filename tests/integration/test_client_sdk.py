@@ -138,6 +138,15 @@ def test_problem_of_a_plan_gives_a_plan_again(stowplan: Client) -> None:
     assert task["id"] in placed
 
 
+def test_jobs_are_allocated_and_programs_solved(stowplan: Client) -> None:
+    job = {"id": "j", "throughput": {"v100": 2.0}}
+    jobs = {"version": 1, "accelerators": {"v100": 1}, "jobs": [job]}
+    assert stowplan.allocate(jobs)["policy"] == "max_min_fairness"
+    found = stowplan.allocate(jobs, "max_throughput")
+    assert (found["policy"], found["objective"]) == ("max_throughput", 2.0)
+    assert stowplan.solve_program({"c": [1], "bounds": [[3, None]]})["x"] == [3.0]
+
+
 def test_node_is_measured(stowplan: Client) -> None:
     wait_for(lambda: stowplan.latest("node-a")[0]["host"] is not None, "the first sample")
     [latest] = stowplan.latest()
