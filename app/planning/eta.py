@@ -5,18 +5,16 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from app import log
 from app.deps import Context
 from app.durations import history
-from app.planning.questions import QUESTIONS, TIME
 from app.planning.snapshot import Snapshot, take
-from app.planning.timing import parse_answer, question
+from app.planning.solving import Solver
+from app.planning.timing import answered, question
 from app.tasks import service as tasks
 from solver.problem import Budget
-from solver.replay import json_bytes
-from solver.scheduling.timeplan import Start, TimePlan, TimeQuestion
+from solver.scheduling.timeplan import Start, TimePlan
 from solver.scheduling.timeplan.calibration import (
     OUTCOMES_KEPT,
     Calibration,
@@ -25,12 +23,6 @@ from solver.scheduling.timeplan.calibration import (
 )
 
 _log = log.get("eta")
-
-
-class TimeSolver(Protocol):
-    """Whoever answers a question of this kind: a child process."""
-
-    async def solve(self, problem: bytes, budget_seconds: float, question: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +46,7 @@ class Eta:
 class Etas:
     """The newest time plan. Before the first one is reckoned it knows nobody."""
 
-    def __init__(self, ctx: Context, solver: TimeSolver) -> None:
+    def __init__(self, ctx: Context, solver: Solver) -> None:
         self._ctx = ctx
         self._solver = solver
         self._turn = asyncio.Lock()
@@ -133,15 +125,8 @@ def _outcome(said: Prediction, until: datetime, *, is_over: bool) -> Outcome:
 
 
 async def ask(
-    ctx: Context, solver: TimeSolver, snapshot: Snapshot, carried: dict[str, float]
+    ctx: Context, solver: Solver, snapshot: Snapshot, carried: dict[str, float]
 ) -> TimePlan:
     """The time plan of a snapshot. Raises a ServiceError when there is none."""
     asked = await asyncio.to_thread(question, snapshot, ctx.durations.model, carried)
     return await answered(solver, asked)
-
-
-async def answered(solver: TimeSolver, asked: TimeQuestion) -> TimePlan:
-    """The same, of a question that's made."""
-    data = await asyncio.to_thread(json_bytes, asked)
-    answer = await solver.solve(data, QUESTIONS[TIME].seconds, TIME)
-    return await asyncio.to_thread(parse_answer, answer)

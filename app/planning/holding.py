@@ -9,11 +9,9 @@ from app.deps import Context
 from app.durations import history
 from app.errors import ServiceError
 from app.planning.holds import Held, hold
-from app.planning.questions import QUESTIONS, TIME
 from app.planning.snapshot import Snapshot
 from app.planning.solving import Solver
-from app.planning.timing import parse_answer, question
-from solver.replay import json_bytes
+from app.planning.timing import answered, question
 from solver.scheduling.timeplan import FRACTIONS, HeldRoom, TimePlan, held
 
 _log = log.get("holding")
@@ -60,13 +58,10 @@ async def holding(ctx: Context, solver: Solver, look: Snapshot) -> Holding | Non
     }
     asked = replace(asked, forecasts={**guessed, **known}, draws=1)
     try:
-        answer = await solver.solve(
-            await asyncio.to_thread(json_bytes, asked), QUESTIONS[TIME].seconds, TIME
-        )
+        plan = await answered(solver, asked)
     except ServiceError as error:
         _log.error("no_time_plan", reason=error.detail)
         return None
-    plan: TimePlan = await asyncio.to_thread(parse_answer, answer)
     rooms = _central(plan, gangs, most)
     held_now = hold(look.problem, rooms)
     return held_now and Holding(

@@ -1,5 +1,6 @@
 """A snapshot to the question of who starts when, and the way to its answer."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,9 +8,12 @@ from app.allocations.service import running_seconds
 from app.durations.model import Model
 from app.planning.documents import parse
 from app.planning.policy import BOOKING_LABEL
+from app.planning.questions import QUESTIONS, TIME
 from app.planning.snapshot import Snapshot
+from app.planning.solving import Solver
 from app.tasks import service as tasks
 from solver.problem import Task
+from solver.replay import json_bytes
 from solver.scheduling.timeplan import TimePlan, TimeQuestion, Window
 
 DRAWS = 31
@@ -70,3 +74,10 @@ def parse_question(data: bytes) -> TimeQuestion:
 def parse_answer(data: bytes) -> TimePlan:
     """What the solver's process has answered."""
     return parse("timeplan", data)
+
+
+async def answered(solver: Solver, asked: TimeQuestion) -> TimePlan:
+    """The time plan. Raises a ServiceError when there is none."""
+    data = await asyncio.to_thread(json_bytes, asked)
+    answer = await solver.solve(data, QUESTIONS[TIME].seconds, TIME)
+    return await asyncio.to_thread(parse_answer, answer)

@@ -18,11 +18,11 @@ from app.deps import Context
 from app.durations import history
 from app.errors import Fault, InvalidInputError
 from app.nodes.states import NodeState
-from app.planning.eta import TimeSolver, answered
 from app.planning.eta_schemas import AddNodes, NodeForm, QueueChange, Simulation
 from app.planning.policy import Policy, read
 from app.planning.snapshot import Moment, Snapshot
-from app.planning.timing import question
+from app.planning.solving import Solver
+from app.planning.timing import answered, question
 from app.quarantine import service as quarantines
 from app.quarantine.service import DeviceKey
 from app.queues import rules
@@ -69,7 +69,7 @@ class Comparison:
     """Tasks that ran before."""
 
 
-async def compare(ctx: Context, solver: TimeSolver, form: Simulation) -> Comparison:
+async def compare(ctx: Context, solver: Solver, form: Simulation) -> Comparison:
     """Who starts when, as it is and with the changes. Raises InvalidInputError with every fault."""
     async with ctx.database.read() as session:
         world = await _look(ctx, session)
