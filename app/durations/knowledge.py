@@ -18,8 +18,9 @@ from app.durations.distribution import Distribution, Floats, product_limit
 from app.durations.scaling import PowerLaw, fit, matrix
 from app.durations.shapes import Shape
 
-PARENT_RUNS = 2.0
-"""What is known of less like runs weighs as much as so many that are more like (D2)."""
+PARENT_RUNS = 1.0
+"""What is known of less like runs weighs as much as so many that are more like: of n runs and
+nothing else, one more is longer than all with probability 1 / (n + 1) (D2)."""
 HALF_LIFE_RUNS = 20.0
 """A run counts half of one that many later among those like it."""
 WINDOW_RUNS = 160
@@ -62,7 +63,8 @@ class Knowledge:
         self._numbers = [dict(run.shape.numbers) for run in runs]
         self._groups: dict[tuple[int, str], list[int]] = defaultdict(list)
         self._likes: dict[tuple[int, str], int] = defaultdict(int)
-        numbered: dict[str, int] = {}
+        self._numbered: dict[str, int] = {}
+        numbered = self._numbered
         kinds: list[list[int]] = []
         for at, run in enumerate(runs):
             keys = (*run.shape.keys, "")
@@ -73,7 +75,8 @@ class Knowledge:
             kinds.append([at, *(numbered.setdefault(key, len(numbered)) for key in keys[:4])])
         self._kinds = np.array(kinds, dtype=np.intp).reshape(len(runs), 5)
         self._laws: dict[str, tuple[list[str], PowerLaw | None]] = {}
-        """Of commands that were asked for, as of now; and so the rows of levels."""
+        """Of commands that were asked for, as of now; below what they say of each run, and rows."""
+        self._predicted = np.zeros(len(runs))
         self._now: dict[tuple[int, str], Rows] = {}
 
     def __len__(self) -> int:
@@ -95,8 +98,12 @@ class Knowledge:
         weights: list[Floats] = []
         left = 1.0
         scaled = self._scaled(shape, as_of)
-        for level, key in enumerate((*shape.keys, "")):
+        keys = (*shape.keys, "")
+        for level, key in enumerate(keys):
             rows = self._rows(level, key, as_of)
+            if level:  # of its own kind the level before has spoken
+                own = self._numbered.get(keys[min(level, 4) - 1], -1)
+                rows = rows[self._kinds[rows, min(level, 4)] != own]
             if not len(rows):
                 continue
             recent = 0.5 ** (np.arange(len(rows)) / HALF_LIFE_RUNS)
@@ -158,11 +165,12 @@ class Knowledge:
         if law is None:
             return None
         mine = law.predict(matrix(names, [dict(shape.numbers)]))[0]
+        if as_of is None:
+            return lambda rows: mine - self._predicted[rows]
+        return lambda rows: mine - self._predict(names, law, rows)
 
-        def shift(rows: Rows) -> Floats:
-            return mine - law.predict(matrix(names, [self._numbers[row] for row in rows]))
-
-        return shift
+    def _predict(self, names: list[str], law: PowerLaw, rows: Iterable[int]) -> Floats:
+        return law.predict(matrix(names, [self._numbers[row] for row in rows]))
 
     def _law(self, command: str, as_of: float | None) -> tuple[list[str], PowerLaw | None]:
         if (2, command) not in self._groups:
@@ -181,4 +189,7 @@ class Knowledge:
         law = fit(logs, np.log(seconds[ended])) if names else None
         if as_of is None:
             self._laws[command] = names, law
+            if law is not None:
+                everything = self._groups[2, command]
+                self._predicted[everything] = self._predict(names, law, everything)
         return names, law

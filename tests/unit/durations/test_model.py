@@ -160,3 +160,9 @@ def test_quantiles_lie_between_their_neighbours() -> None:
 )  # fmt: skip
 def test_times_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_a_single_run_leaves_the_next_one_as_likely_longer_as_shorter() -> None:
+    found = Knowledge(runs(100)).distribution(shape_of(spec()))
+    assert found is not None
+    assert found.survival(100) == pytest.approx(0.5)
