@@ -27,11 +27,12 @@ _log = log.get("eta")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What was first said of a task's start."""
+    """What was first said of a task's start: as it was drawn, and as it was told."""
 
     at: datetime
     p50_seconds: float
     p90_seconds: float
+    told_p90_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Etas:
         self._ctx = ctx
         self._solver = solver
         self._turn = asyncio.Lock()
+        self._looks = 0
+        """How many were begun."""
         self._said: dict[str, Prediction] = {}
         self._outcomes: deque[Outcome] = deque(maxlen=OUTCOMES_KEPT)
         self._starts: dict[str, Start] = {}
@@ -68,11 +71,13 @@ class Etas:
         return [self._told(start) for start in self._starts.values()]
 
     async def refresh(self) -> None:
-        """Reckon anew. Who asks while that is done waits for it, and it isn't done twice."""
-        before = self.as_of
+        """Reckon anew. Who asks while others wait for it too has the same look, if that was begun
+        after all of them asked."""
+        asked = self._looks
         async with self._turn:
-            if self.as_of is not before:
+            if self._looks > asked:
                 return
+            self._looks += 1
             began = self._ctx.clock.monotonic()
             async with self._ctx.database.read() as session:
                 snapshot = await take(self._ctx, session, Budget(max_moves=0))
@@ -91,7 +96,10 @@ class Etas:
         for start in self._starts.values():
             if start.task not in self._said and start.p50_seconds and start.p90_seconds:
                 self._said[start.task] = Prediction(
-                    at=now, p50_seconds=start.p50_seconds, p90_seconds=start.p90_seconds
+                    at=now,
+                    p50_seconds=start.p50_seconds,
+                    p90_seconds=start.p90_seconds,
+                    told_p90_seconds=self._told(start).p90_seconds or 0.0,
                 )
 
     def _learn(self, snapshot: Snapshot) -> None:
@@ -119,6 +127,7 @@ def _outcome(said: Prediction, until: datetime, *, is_over: bool) -> Outcome:
     return Outcome(
         p50_seconds=said.p50_seconds,
         p90_seconds=said.p90_seconds,
+        told_p90_seconds=said.told_p90_seconds,
         waited_seconds=max((until - said.at).total_seconds(), 0.0),
         is_over=is_over,
     )
