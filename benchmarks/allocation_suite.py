@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from app.planning.documents import parse
+from benchmarks import share_cases
 from benchmarks.harness import Case, LeftOut
 from solver.allocation.allocation import Allocation
 from solver.allocation.check import unfilled, violations
@@ -64,6 +65,7 @@ def run() -> Iterator[Case | LeftOut]:
         for name in ("gavel: values", "gavel: times"):
             yield LeftOut(case=name, reason="BENCH_DATA isn't set")
     yield from _generated()
+    yield from share_cases.cases()
 
 
 def _question(data: Path, name: str) -> Jobs:
