@@ -188,8 +188,8 @@ class Knowledge:
             logs = logs[:, varies]
         law = fit(logs, np.log(seconds[ended])) if names else None
         if as_of is None:
-            self._laws[command] = names, law
             if law is not None:
                 everything = self._groups[2, command]
                 self._predicted[everything] = self._predict(names, law, everything)
+            self._laws[command] = names, law  # last: another thread may look for it
         return names, law

@@ -1,7 +1,7 @@
 """How long a task is going to run, from how long those like it ran.
 
 docs/model.md, section "Durations", has the formulas; docs/decisions/0007-durations.md what else was
-measured. A model says the same for ever; what it has worked out it remembers.
+measured. A model says the same for ever, to any thread; what it has worked out it remembers.
 """
 
 import math
@@ -97,11 +97,14 @@ class Model:
         return _with_text(found, known.level, limit, elapsed)
 
     def _known(self, shape: Shape) -> "_Known | None":
-        if shape not in self._remembered:
+        # Threads may ask at once: each look gives the same, and nothing is read back after it's kept.
+        known = self._remembered.get(shape, _NEVER_ASKED)
+        if known is _NEVER_ASKED:
+            known = self._look(shape)
             if len(self._remembered) >= _REMEMBERED_MAX:
                 self._remembered.clear()
-            self._remembered[shape] = self._look(shape)
-        return self._remembered[shape]
+            self._remembered[shape] = known
+        return known
 
     def _look(self, shape: Shape) -> "_Known | None":
         counts = [self._knowledge.like(shape, level) for level in range(len(LEVELS))]
@@ -133,6 +136,9 @@ class _Known:
         return self.level if self.level in RUNS_MIN else "history"
 
 
+_NEVER_ASKED = _Known(
+    distribution=Distribution(logs=np.empty(0), below=np.empty(0)), level="", like=0
+)
 _LIKENESS = {
     "exact": "{} of the very same command",
     "variant": "{} like it",

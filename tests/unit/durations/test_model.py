@@ -1,5 +1,6 @@
 """What forecasts say, and that nine in ten hold."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,16 @@ def test_a_single_run_leaves_the_next_one_as_likely_longer_as_shorter() -> None:
     found = Knowledge(runs(100)).distribution(shape_of(spec()))
     assert found is not None
     assert found.survival(100) == pytest.approx(0.5)
+
+
+def test_threads_that_ask_at_once_hear_the_same() -> None:
+    known = [
+        run
+        for epochs in range(1, 60)
+        for run in runs(60.0 * epochs, of=spec(f"python t.py --epochs {epochs}"))
+    ]
+    asked = [spec(f"python t.py --epochs {epochs}") for epochs in range(1, 200)]
+    alone = [forecast(Model.fit(known), one) for one in asked]
+    shared = Model.fit(known)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: forecast(shared, one), asked)) == alone
