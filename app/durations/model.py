@@ -97,7 +97,7 @@ class Model:
         return _with_text(found, known.level, limit, elapsed)
 
     def _known(self, shape: Shape) -> "_Known | None":
-        # Threads may ask at once: each look gives the same, and nothing is read back after it's kept.
+        # Threads may ask at once: each look gives the same, and none is read back.
         known = self._remembered.get(shape, _NEVER_ASKED)
         if known is _NEVER_ASKED:
             known = self._look(shape)
