@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import allocation_suite, service_suite, soak_suite, solver_suite, telemetry_suite
+from benchmarks import (
+    allocation_suite,
+    scheduling_suite,
+    service_suite,
+    soak_suite,
+    solver_suite,
+    telemetry_suite,
+)
 from benchmarks.harness import Suite, run_suite
 
 SUITES: Mapping[str, Suite] = {
@@ -16,6 +23,7 @@ SUITES: Mapping[str, Suite] = {
     "service": service_suite.run,
     "telemetry": telemetry_suite.run,
     "allocation": allocation_suite.run,
+    "scheduling": scheduling_suite.run,
 }
 SOAK: Mapping[str, Suite] = {"soak": soak_suite.run}
 """Only when it's named: it takes an hour."""

@@ -11,7 +11,7 @@ from solver.deadline import Deadline
 from solver.errors import InvalidProblem
 from solver.scheduling.projects.arrays import ProjectArrays
 from solver.scheduling.projects.bounds import lower_bound
-from solver.scheduling.projects.check import breaches, makespan
+from solver.scheduling.projects.check import makespan, violations
 from solver.scheduling.projects.genetic import GeneticSearch
 from solver.scheduling.projects.pipeline import schedule
 from solver.scheduling.projects.project import Budget, Project
@@ -50,7 +50,7 @@ def test_what_is_called_optimal_is_the_best_of_all_orders(
         return
     assert (found.status, found.value, found.bound) == (Status.OPTIMAL, best, best)
     assert lower_bound(ProjectArrays.of(asked)) <= best
-    assert breaches(asked, found.starts) == ()
+    assert violations(asked, found.starts) == ()
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,7 +80,7 @@ def test_pushing_keeps_every_rule_and_never_lengthens_a_schedule(seed: int, task
     pushed = starts.copy()
     push_right(arrays.mirror, scratch_for(arrays.mirror), np.full_like(starts, final), pushed)
     assert (pushed >= starts).all()
-    assert breaches(asked, arrays.named(pushed)) == ()
+    assert violations(asked, arrays.named(pushed)) == ()
     push_left(arrays.network, scratch_for(arrays.network), arrays.heads, pushed)
-    assert breaches(asked, arrays.named(pushed)) == ()
+    assert violations(asked, arrays.named(pushed)) == ()
     assert makespan(asked, arrays.named(pushed)) <= final

@@ -11,7 +11,7 @@ from solver.scheduling.projects.project import Objective, Project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breach:
+class Violation:
     """One rule that the starts break."""
 
     rule: str
@@ -20,7 +20,7 @@ class Breach:
     text: str
 
 
-def breaches(project: Project, starts: Mapping[str, int]) -> tuple[Breach, ...]:
+def violations(project: Project, starts: Mapping[str, int]) -> tuple[Violation, ...]:
     """Every rule that these starts break; none is what a schedule needs to be one."""
     missing = tuple(_missing(project, starts))
     if missing:
@@ -45,45 +45,45 @@ def value(project: Project, starts: Mapping[str, int]) -> int:
     return sum(task.weight * (starts[task.id] + task.duration) for task in project.tasks)
 
 
-def _missing(project: Project, starts: Mapping[str, int]) -> Iterator[Breach]:
+def _missing(project: Project, starts: Mapping[str, int]) -> Iterator[Violation]:
     known = {task.id for task in project.tasks}
     for task in project.tasks:
         start = starts.get(task.id)
         if start is None:
-            yield Breach(rule="S1", task=task.id, text="has no start")
+            yield Violation(rule="S1", task=task.id, text="has no start")
         elif isinstance(start, bool) or not isinstance(start, int):
-            yield Breach(rule="S1", task=task.id, text="has a start that is no whole number")
+            yield Violation(rule="S1", task=task.id, text="has a start that is no whole number")
     for name in starts:
         if name not in known:
-            yield Breach(rule="S1", task=name, text="is no task of the project")
+            yield Violation(rule="S1", task=name, text="is no task of the project")
 
 
 def _times(
     project: Project, starts: Mapping[str, int], ends: Mapping[str, int]
-) -> Iterator[Breach]:
+) -> Iterator[Violation]:
     for task in project.tasks:
         start, end = starts[task.id], ends[task.id]
         if start < task.release:
             text = f"starts at {start}, before its release at {task.release}"
-            yield Breach(rule="S2", task=task.id, text=text)
+            yield Violation(rule="S2", task=task.id, text=text)
         if task.deadline is not None and end > task.deadline:
             text = f"ends at {end}, after its deadline at {task.deadline}"
-            yield Breach(rule="S2", task=task.id, text=text)
+            yield Violation(rule="S2", task=task.id, text=text)
 
 
 def _order(
     project: Project, starts: Mapping[str, int], ends: Mapping[str, int]
-) -> Iterator[Breach]:
+) -> Iterator[Violation]:
     for task in project.tasks:
         for other in task.after:
             if starts[task.id] < ends[other]:
                 text = f"starts at {starts[task.id]}, before {other} ends at {ends[other]}"
-                yield Breach(rule="S3", task=task.id, text=text)
+                yield Violation(rule="S3", task=task.id, text=text)
 
 
 def _capacities(
     project: Project, starts: Mapping[str, int], ends: Mapping[str, int]
-) -> Iterator[Breach]:
+) -> Iterator[Violation]:
     """What is held of a resource grows only where a task starts: so those moments are looked at."""
     for name, capacity in project.resources.items():
         holders = [t for t in project.tasks if t.duration > 0 and t.request.get(name, 0) > 0]
@@ -97,4 +97,4 @@ def _capacities(
             held += change
             if change > 0 and held > capacity:
                 text = f"at {time}, {held} of {name} are held, of {capacity}"
-                yield Breach(rule="S4", task=task_id, text=text)
+                yield Violation(rule="S4", task=task_id, text=text)

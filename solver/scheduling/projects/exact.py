@@ -30,8 +30,8 @@ class ExactModel:
         self.model = cp_model.CpModel()
         self.hint = hint
         durations = arrays.durations
-        horizon = int((arrays.heads - durations).max(initial=0) + 2 * durations.sum())
-        self.limit = horizon
+        horizon = int(arrays.heads.max(initial=0) + durations.sum())
+        self.limit = horizon  # where nothing could start earlier, it's all over by then
         if hint is not None and not len(arrays.weights):
             self.limit = int((hint + durations).max())
         dues = np.minimum(arrays.dues, self.limit - arrays.tails())

@@ -99,7 +99,7 @@ class _Search:
     def _keep(self, starts: Ints) -> None:
         """Keeps the schedule if it's the best one; it is checked first."""
         named = self.arrays.named(starts)
-        broken = check.breaches(self.project, named)
+        broken = check.violations(self.project, named)
         if broken:
             raise WrongScheduleError(f"{len(broken)} rules are broken: {broken[0]}")
         value = check.value(self.project, named)

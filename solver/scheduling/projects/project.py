@@ -32,7 +32,7 @@ class Objective(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One step of a project. It runs once, without a break, from its start for its duration."""
+    """A task of a project. It runs once, without a break, from its start for its duration."""
 
     __pydantic_config__ = _STRICT
 

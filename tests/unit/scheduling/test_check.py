@@ -2,7 +2,7 @@
 
 import pytest
 
-from solver.scheduling.projects.check import breaches, makespan, value
+from solver.scheduling.projects.check import makespan, value, violations
 from solver.scheduling.projects.project import Objective
 from tests.projects import project, task
 
@@ -16,7 +16,7 @@ STARTS = {"a": 0, "b": 2, "c": 2, "mark": 2}
 
 
 def test_a_schedule_breaks_nothing_and_is_worth_what_counting_says() -> None:
-    assert breaches(PROJECT, STARTS) == ()
+    assert violations(PROJECT, STARTS) == ()
     assert makespan(PROJECT, STARTS) == value(PROJECT, STARTS) == 5
     weighted = project(*PROJECT.tasks, objective=Objective.WEIGHTED_COMPLETION.value)
     assert value(weighted, STARTS) == 5 * 2 + 5 + 3 + 2
@@ -36,11 +36,11 @@ def test_a_schedule_breaks_nothing_and_is_worth_what_counting_says() -> None:
     ],
 )
 def test_each_rule_that_is_broken_is_named(change: dict[str, int], rule: str, broken: str) -> None:
-    found = breaches(PROJECT, STARTS | change)
-    assert (rule, broken) in [(breach.rule, breach.task) for breach in found]
+    found = violations(PROJECT, STARTS | change)
+    assert (rule, broken) in [(violation.rule, violation.task) for violation in found]
 
 
 def test_one_may_start_the_moment_another_ends() -> None:
     pair = project(task("a", 2, gpu=4), task("b", 2, gpu=4))
-    assert breaches(pair, {"a": 2, "b": 0}) == ()
-    assert [breach.rule for breach in breaches(pair, {"a": 1, "b": 0})] == ["S4"]
+    assert violations(pair, {"a": 2, "b": 0}) == ()
+    assert [violation.rule for violation in violations(pair, {"a": 1, "b": 0})] == ["S4"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from solver.scheduling.projects.check import breaches
+from solver.scheduling.projects.check import violations
 from solver.scheduling.projects.pipeline import schedule
 from solver.scheduling.projects.project import Budget
 from solver.scheduling.projects.schedule import Status
@@ -57,7 +57,7 @@ def test_without_time_there_is_a_schedule_all_the_same(objective: str) -> None:
     assert found.bound is not None
     assert found.value is not None
     assert found.bound <= found.value
-    assert breaches(asked, found.starts) == ()
+    assert violations(asked, found.starts) == ()
 
 
 def test_thousands_of_tasks_and_times_of_any_length_get_a_schedule() -> None:
@@ -72,3 +72,11 @@ def test_thousands_of_tasks_and_times_of_any_length_get_a_schedule() -> None:
     assert found.status is Status.FEASIBLE
     assert found.gap is not None
     assert found.gap < 0.5
+
+
+def test_a_large_project_ends_when_its_time_is_up() -> None:
+    """Found on 10,000 tasks: seconds left and seconds given, read at two moments, differed."""
+    asked = random_project(5, tasks=1200, budget=Budget(seconds=0.5))
+    moments = (i * 0.001 for i in range(100_000))
+    found = schedule(asked, lambda: next(moments))
+    assert found.status in {Status.FEASIBLE, Status.OPTIMAL}
