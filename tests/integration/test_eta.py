@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,21 @@ async def test_an_empty_cluster_and_no_changes_are_no_fault(calm: Service) -> No
     assert (told["tasks"], told["affected"], told["cost"]) == ([], [], None)
     assert math.isclose(told["after"]["capacity_gpu_milli"], 0)
     assert (await calm.user.get("/api/v1/tasks/none/eta")).status_code == 404
+
+
+async def test_a_task_that_would_not_end_before_a_booking_starts_after_it(calm: Service) -> None:
+    await calm.join("n1", gpus=1)
+    starts_at = calm.context.clock.now() + timedelta(seconds=300)
+    booking = {
+        "name": "repair",
+        "nodes": ["n1"],
+        "starts_at": starts_at.isoformat(),
+        "duration_seconds": 700,
+    }
+    answer = await calm.user.post("/api/v1/bookings", json=booking)
+    assert answer.status_code == 201, answer.text
+    long = await calm.submit(name="long", duration_seconds=600, **GPU)
+    await calm.until_waiting(long["id"])
+    told = await eta(calm, "long")
+    assert told["seconds_p50"] == told["seconds_p90"] == 1_000
+    assert told["why"] == "waits for a booking to end"
