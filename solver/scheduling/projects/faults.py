@@ -22,9 +22,8 @@ from solver.reading import (
 from solver.scheduling.projects.network import Network, whole
 
 LATEST = 2**53
-"""Times stay below, so that every JSON reader keeps them exactly."""
-DEAREST = 2**61
-"""The weighted completion stays below, so that 64 bits hold it."""
+"""Times and values stay below, so that JSON readers and the exact search's bounds, which are floats,
+keep them exactly."""
 SHOWN_MEMBERS = 8
 
 
@@ -40,7 +39,7 @@ def semantic_faults(document: object) -> tuple[Fault, ...]:
             for i, task in numbered(document, "tasks")
             for fault in (*_order_faults(i, task, known), *_request_faults(i, task, resources))
         ),
-        *_size_faults(tasks),
+        *_size_faults(tasks, is_weighted=text(document, "objective") == "weighted_completion"),
     )
     network = Network.of(tasks)
     cycles = tuple(_cycle_faults(network))
@@ -75,15 +74,15 @@ def _request_faults(i: int, task: object, resources: object) -> Iterator[Fault]:
             yield fault_at(path, amount, f"is more than there is: {capacity}")
 
 
-def _size_faults(tasks: Sequence[object]) -> Iterator[Fault]:
+def _size_faults(tasks: Sequence[object], *, is_weighted: bool) -> Iterator[Fault]:
     """Times and costs that would grow beyond what can be counted exactly."""
     last = max((whole(task, "release") for task in tasks), default=0)
     last += sum(whole(task, "duration") for task in tasks)
     if last > LATEST:
         reason = f"durations and releases add up to more than {LATEST}; count in a coarser unit"
         yield fault_at("tasks", last, reason)
-    elif last * sum(whole(task, "weight", 1) for task in tasks) > DEAREST:
-        reason = f"weights times the longest possible time are more than {DEAREST}; scale them down"
+    elif is_weighted and last * sum(whole(task, "weight", 1) for task in tasks) > LATEST:
+        reason = f"weights times the longest possible time are more than {LATEST}; scale them down"
         yield fault_at("tasks", last, reason)
 
 
