@@ -9,21 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from solver.errors import Fault, shorten
-from solver.reading import (
-    duplicates,
-    fault_at,
-    ids,
-    integer,
-    items,
-    mapping,
-    numbered,
-    read,
-)
+from solver.reading import duplicates, fault_at, ids, integer, items, mapping, numbered, read, text
 from solver.scheduling.projects.network import Network, whole
 
 LATEST = 2**53
-"""Times and values stay below, so that JSON readers and the exact search's bounds, which are floats,
-keep them exactly."""
+"""Times and values stay below, so that JSON readers keep them exactly, and so do the exact search's
+bounds, which are floats."""
 SHOWN_MEMBERS = 8
 
 
