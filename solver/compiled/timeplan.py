@@ -26,69 +26,11 @@ from solver.compiled.timeprofile import (
     take,
     with_rows,
 )
+from solver.compiled.timerecords import ANSWER, CAUSES, F2, GROUND, I1, SLOTS
 
-CAUSES = 3
 OCTAVES = 48
 """Durations are told apart by powers of two for what is known of earlier ones of their class."""
 NEVER = np.inf
-
-
-class Ground(NamedTuple):
-    """Where tasks may go and how many there may be. N nodes, C classes, W windows, M meters (one
-    for each limited dimension of a queue)."""
-
-    node_kind: npt.NDArray[np.int64]
-    """[N]"""
-    sizes: npt.NDArray[np.int64]
-    """[C, 2] fewest and most replicas"""
-    rule: npt.NDArray[np.int64]
-    """[C, 2] rows of ``node_accepts`` and ``group``"""
-    node_accepts: npt.NDArray[np.uint8]
-    """[rules, node kinds]"""
-    group: npt.NDArray[np.int64]
-    """[rules, N] replicas of a task go to nodes of one group; NONE: in no group"""
-    window_start: npt.NDArray[np.int64]
-    """[N + 1] into the next"""
-    window: npt.NDArray[np.int64]
-    """the windows of each node"""
-    window_time: npt.NDArray[np.float64]
-    """[W, 2]"""
-    window_allows: npt.NDArray[np.uint8]
-    """[C, W]"""
-    meter_start: npt.NDArray[np.int64]
-    """[C + 1] into the next"""
-    meter: npt.NDArray[np.int64]
-    """[., 2] the meters of each class, and what one replica counts for in it"""
-    limit: npt.NDArray[np.int64]
-    """[M]"""
-
-
-class Slots(NamedTuple):
-    """What runs: S slots of R running tasks."""
-
-    task: npt.NDArray[np.int64]
-    """[S] the task's row"""
-    node: npt.NDArray[np.int64]
-    """[S]"""
-    first: npt.NDArray[np.int64]
-    """[S + 1] into the next"""
-    device: npt.NDArray[np.int64]
-    """numbers within the node"""
-
-
-class Answer(NamedTuple):
-    """J draws, T waiting tasks, U replicas of these at most, P devices of those at most."""
-
-    start: npt.NDArray[np.float64]
-    """[J, T]; NEVER"""
-    replicas: npt.NDArray[np.int64]
-    """[J, T]"""
-    node: npt.NDArray[np.int64]
-    """[J, U] the replicas of task t begin at ``unit_start[t]``"""
-    device: npt.NDArray[np.int64]
-    """[J, P] the devices of its k-th replica begin at ``place_start[t] + k gpus``"""
-    cause: npt.NDArray[np.int64]
-    """[J, T, CAUSES] rows of the tasks whose end made room, latest first; NONE"""
 
 
 class _State(NamedTuple):
@@ -117,13 +59,6 @@ class _State(NamedTuple):
 
 
 _OCCUPATIONS, _DEVICES, _ENTRIES, _EVENTS = 0, 1, 2, 3
-
-_I1, _I2, _I3 = types.int64[::1], types.int64[:, ::1], types.int64[:, :, ::1]
-_F1, _F2 = types.float64[::1], types.float64[:, ::1]
-_B2 = types.uint8[:, ::1]
-GROUND = types.NamedTuple((_I1, _I2, _I2, _B2, _I2, _I1, _I1, _F2, _B2, _I1, _I2, _I1), Ground)
-SLOTS = types.NamedUniTuple(_I1, 4, Slots)
-ANSWER = types.NamedTuple((_F2, _I2, _I2, _I2, _I3), Answer)
 
 
 @numba.njit(cache=True)
@@ -413,9 +348,7 @@ def _octave(seconds):
     return int(np.log2(seconds)) + 1
 
 
-@numba.njit(
-    types.void(_I1, GROUND, SLOTS, _I1, _F2, _F2, _I1, _I1, types.float64, ANSWER), cache=True
-)
+@numba.njit(types.void(I1, GROUND, SLOTS, I1, F2, F2, I1, I1, types.float64, ANSWER), cache=True)
 def play(
     laid_out, ground, slots, shape, running, waiting, unit_start, place_start, horizon, answer
 ):

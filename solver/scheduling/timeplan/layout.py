@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.arrays import Arrays, as_arrays
-from solver.compiled.timeplan import Ground, Slots
 from solver.compiled.timeprofile import CLASSES, DIMENSIONS, HEAD, NODE_COUNT, NODES, WIDTH
+from solver.compiled.timerecords import Ground, Slots
 from solver.eligibility import queue_chains, queue_need
 from solver.objective import NODE_DOMAIN
 from solver.problem import Problem, Queue, Task

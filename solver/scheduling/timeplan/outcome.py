@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 from solver.problem import Slot
 
+_STRICT = {"extra": "forbid", "strict": True}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """When a waiting task starts, in seconds from now."""
+
+    __pydantic_config__ = _STRICT
 
     task: str
     p50_seconds: float | None = None
@@ -42,6 +46,8 @@ class HeldRoom:
 class Use:
     """GPU milli in use at one moment, and how many devices' worth there is."""
 
+    __pydantic_config__ = _STRICT
+
     seconds: float
     gpu_milli: int
 
@@ -49,6 +55,8 @@ class Use:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePlan:
     """Starts in the order of the waiting tasks."""
+
+    __pydantic_config__ = _STRICT
 
     starts: tuple[Start, ...]
     use: tuple[Use, ...]

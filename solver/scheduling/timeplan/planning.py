@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from solver.compiled.timeplan import CAUSES, Answer, play
+from solver.compiled.timeplan import play
 from solver.compiled.timeprofile import NONE
+from solver.compiled.timerecords import CAUSES, Answer
 from solver.problem import WHOLE_DEVICE_MILLI, Node, Slot, Task
 from solver.scheduling.timeplan.durations import CENTRAL, Seconds, drawn
 from solver.scheduling.timeplan.layout import Layout, laid_out
