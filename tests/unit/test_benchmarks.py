@@ -50,7 +50,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_a_suite_that_does_not_exist_is_refused_with_those_that_do() -> None:
     done = python("-m", "benchmarks", "haste")
     assert done.returncode == 2
-    known = "solver, service, telemetry, allocation, soak"
+    known = "solver, service, telemetry, allocation, scheduling, soak"
     assert f"no such suite: haste (there are: {known})" in done.stderr
 
 
