@@ -151,7 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     runner = Runner(
         [
             PlanningLoop(planner, context.settings.plan_debounce_seconds),
-            EtaLoop(app.state.etas),
+            EtaLoop(app.state.etas, context.settings.eta_debounce_seconds),
             NodesLoop(context),
             DrainLoop(context),
             DurationLoop(context),

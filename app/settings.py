@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     plan_workers: Annotated[int, Field(ge=1, le=64)] = 2
     plan_debounce_seconds: Annotated[float, Field(ge=0, le=10)] = 0.05
     """How long a round waits for more news, so that a burst of submissions is one round."""
+    eta_debounce_seconds: Annotated[float, Field(ge=0.1, le=3_600)] = 1.0
+    """So long after news of tasks it's reckoned anew when those who wait start. Who asks about a
+    task that came meanwhile needn't wait for that."""
     max_moves: Annotated[int, Field(ge=0, le=10_000)] = 8
     """So many running tasks, at most, may one round move or preempt. 0: nothing that runs is
     touched."""

@@ -251,6 +251,7 @@ async def running(
     home: Path, database_url: str | None = None, clock: ManualClock | None = None, **settings: Any
 ) -> AsyncIterator[Service]:
     """The service with its loops, its solver's child process and its database."""
+    settings = {"eta_debounce_seconds": 3_600} | settings  # a process more; few tests want it
     app = create_app(
         Settings(
             home=home,

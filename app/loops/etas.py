@@ -6,7 +6,6 @@ from app.log import get
 from app.planning.eta import Etas
 
 _LOOK_AGAIN_SECONDS = 60.0
-_DEBOUNCE_SECONDS = 1.0
 _PART = 5.0
 """At most one part in so many of the time is spent reckoning."""
 _log = get("etas")
@@ -16,14 +15,15 @@ class EtaLoop:
     name = "etas"
     topic = signals.TASKS
 
-    def __init__(self, etas: Etas) -> None:
+    def __init__(self, etas: Etas, debounce_seconds: float) -> None:
         self._etas = etas
-        self.debounce_seconds = _DEBOUNCE_SECONDS
+        self._shortest_seconds = debounce_seconds
+        self.debounce_seconds = debounce_seconds
 
     async def tick(self) -> float:
         try:
             await self._etas.refresh()
         except ServiceError as error:
             _log.warning("not_reckoned", reason=error.detail)
-        self.debounce_seconds = max(_DEBOUNCE_SECONDS, _PART * self._etas.seconds)
+        self.debounce_seconds = max(self._shortest_seconds, _PART * self._etas.seconds)
         return _LOOK_AGAIN_SECONDS

@@ -305,18 +305,34 @@ def reserved_slots(task: Task) -> tuple[Slot, ...]:
     )
 
 
-async def take(ctx: Context, session: AsyncSession, budget: Budget) -> Snapshot:
-    nodes = (
-        await session.scalars(select(Node).options(selectinload(Node.devices)).order_by(Node.name))
-    ).all()
-    unfinished = await tasks.unfinished(session)
-    moment = Moment(
-        now=ctx.clock.now(),
-        progress=ctx.progress,
-        preempt_after_seconds=ctx.settings.preempt_after_seconds,
-        policy=await read(ctx, session),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What a snapshot is made of."""
+
+    nodes: Sequence[Node]
+    unfinished: Sequence[Task]
+    quarantined: frozenset[DeviceKey]
+    moment: Moment
+
+
+async def read_rows(ctx: Context, session: AsyncSession) -> Rows:
+    nodes = select(Node).options(selectinload(Node.devices)).order_by(Node.name)
+    return Rows(
+        nodes=(await session.scalars(nodes)).all(),
+        unfinished=await tasks.unfinished(session),
+        quarantined=await quarantines.keys(session),
+        moment=Moment(
+            now=ctx.clock.now(),
+            progress=ctx.progress,
+            preempt_after_seconds=ctx.settings.preempt_after_seconds,
+            policy=await read(ctx, session),
+        ),
     )
-    return Snapshot(moment, nodes, unfinished, budget, await quarantines.keys(session))
+
+
+async def take(ctx: Context, session: AsyncSession, budget: Budget) -> Snapshot:
+    rows = await read_rows(ctx, session)
+    return Snapshot(rows.moment, rows.nodes, rows.unfinished, budget, rows.quarantined)
 
 
 def _request(spec: TaskSpec) -> Request:

@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
 
 from app.db.tables import Device, Node, Task
 from app.deps import Context
@@ -19,11 +17,10 @@ from app.durations import history
 from app.errors import Fault, InvalidInputError
 from app.nodes.states import NodeState
 from app.planning.eta_schemas import AddNodes, NodeForm, QueueChange, Simulation
-from app.planning.policy import Policy, read
-from app.planning.snapshot import Moment, Snapshot
+from app.planning.policy import Policy
+from app.planning.snapshot import Moment, Snapshot, read_rows
 from app.planning.solving import Solver
 from app.planning.timing import answered, question
-from app.quarantine import service as quarantines
 from app.quarantine.service import DeviceKey
 from app.queues import rules
 from app.tasks import service as tasks
@@ -104,17 +101,12 @@ async def compare(ctx: Context, solver: Solver, form: Simulation) -> Comparison:
 
 
 async def _look(ctx: Context, session: AsyncSession) -> _World:
-    nodes = select(Node).options(selectinload(Node.devices)).order_by(Node.name)
+    rows = await read_rows(ctx, session)
     return _World(
-        nodes=(await session.scalars(nodes)).all(),
-        unfinished=await tasks.unfinished(session),
-        quarantined=await quarantines.keys(session),
-        moment=Moment(
-            now=ctx.clock.now(),
-            progress=ctx.progress,
-            preempt_after_seconds=ctx.settings.preempt_after_seconds,
-            policy=await read(ctx, session),
-        ),
+        nodes=rows.nodes,
+        unfinished=rows.unfinished,
+        quarantined=rows.quarantined,
+        moment=rows.moment,
         carried=await history.carried_seconds(session),
     )
 
