@@ -1,4 +1,5 @@
 """Projects: how many schedules are proven, how far they are from the best known, in what time.
+Then the time plan, and the durations that it rests on.
 
 Every schedule is checked by ``solver.scheduling.projects.check`` before its numbers count.
 """
@@ -15,6 +16,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from app.planning.psplib import parse_sm
+from benchmarks import duration_cases, timeplan_cases
 from benchmarks.harness import Case, LeftOut
 from solver.scheduling.projects.check import makespan, violations
 from solver.scheduling.projects.pipeline import load, schedule
@@ -51,6 +53,8 @@ def run() -> Iterator[Case | LeftOut]:
     else:
         yield LeftOut(case="PSPLIB", reason=f"{DATA_VARIABLE} isn't set")
     yield from _large()
+    yield from timeplan_cases.cases()
+    yield from duration_cases.cases()
 
 
 def _library(folder: Path) -> Iterator[Case]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Never, TypeVar
+from typing import Annotated, Any, Never, TypeVar
 
 import typer
 
@@ -63,6 +63,15 @@ def valid(parse: Callable[[], T], kind: str | None = None) -> T:
         known = "problem" if isinstance(error, InvalidProblem) else "plan"
         list_faults(kind or known, error.faults)
         raise typer.Exit(EXIT_INVALID) from None
+
+
+def budget_changes(
+    seconds: float | None, workers: int | None, seed: int | None, *, deterministic: bool
+) -> dict[str, Any]:
+    """What the options change of a document's budget."""
+    given = {"seconds": seconds, "workers": workers, "seed": seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return changes | {"deterministic": True} if deterministic else changes
 
 
 def list_faults(kind: str, faults: tuple[Fault, ...]) -> None:

@@ -46,13 +46,7 @@ def solve_file(
     out: Out = None,
 ) -> None:
     """Place the tasks of a problem and print the plan."""
-    changes: dict[str, Any] = {
-        name: value
-        for name, value in (("seconds", seconds), ("workers", workers), ("seed", seed))
-        if value is not None
-    }
-    if deterministic:
-        changes["deterministic"] = True
+    changes = files.budget_changes(seconds, workers, seed, deterministic=deterministic)
     with _all_of_it_stays():
         documents = files.documents()
         asked = files.valid(lambda: documents.parse_problem(files.read(problem)))

@@ -7,7 +7,7 @@ proves to be infeasible is an answer (status ``infeasible``), not a fault.
 
 import time
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,13 +33,7 @@ def schedule_file(
     out: Out = None,
 ) -> None:
     """Say when each task of a project starts."""
-    changes: dict[str, Any] = {
-        name: value
-        for name, value in (("seconds", seconds), ("workers", workers), ("seed", seed))
-        if value is not None
-    }
-    if deterministic:
-        changes["deterministic"] = True
+    changes = files.budget_changes(seconds, workers, seed, deterministic=deterministic)
     psplib = files.server_module("app.planning.psplib")
     pipeline = files.server_module("solver.scheduling.projects.pipeline")
     data = files.read(project)
@@ -50,3 +44,5 @@ def schedule_file(
     pipeline.load(asked)  # the budget is for thinking
     answer = pipeline.schedule(asked, clock=time.monotonic)
     files.write(files.documents().answer_bytes(answer), out)
+    if answer.status == "infeasible":
+        files.fail("no schedule of this project meets every deadline", files.EXIT_INVALID)

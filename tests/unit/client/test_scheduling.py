@@ -75,12 +75,12 @@ def test_options_that_can_not_be_and_files_that_are_not_there(cli: typer.Typer) 
     assert CliRunner().invoke(cli, ["schedule", "nowhere.sm"]).exit_code == 1
 
 
-def test_what_only_the_search_refutes_is_an_answer(cli: typer.Typer) -> None:
+def test_what_only_the_search_refutes_is_answered_and_fails(cli: typer.Typer) -> None:
     crowd = [
         {"id": name, "duration": 4, "request": {"gpu": 6}, "deadline": 9}
         for name in ("a", "b", "c")
     ]
     asked = {**PROJECT, "resources": {"gpu": 8}, "tasks": crowd}
     result = CliRunner().invoke(cli, ["schedule", "-"], input=json.dumps(asked))
-    assert result.exit_code == 0
+    assert (result.exit_code, "every deadline" in result.stderr) == (2, True)
     assert json.loads(result.stdout)["status"] == "infeasible"
