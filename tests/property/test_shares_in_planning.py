@@ -110,9 +110,7 @@ def test_a_priority_counts_in_its_queue_and_takes_nothing_from_another() -> None
     nodes = cluster(1, 4)
     queues = [Queue(id="a"), Queue(id="b")]
     meek = running(singles("b", 2), nodes)
-    world = World(
-        nodes, queues, [*meek, *singles("a", 4, priority=1_000_000)]
-    )
+    world = World(nodes, queues, [*meek, *singles("a", 4, priority=1_000_000)])
     world.settle()
     assert world.holds() == {"a": 2, "b": 2}
     urgent = Task(id="urgent", queue="a", priority=2_000, request=Request(gpus=1))
