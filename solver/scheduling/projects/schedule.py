@@ -20,6 +20,8 @@ class Status(StrEnum):
 class Schedule:
     """A schedule of a project. Without one (``infeasible``, ``unknown``) only the bound stands."""
 
+    __pydantic_config__ = {"extra": "forbid", "strict": True}
+
     status: Status
     objective: str
     value: int | None = None
