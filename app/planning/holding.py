@@ -83,7 +83,7 @@ def _central(plan: TimePlan, gangs: set[str], most: int) -> list[HeldRoom]:
 
 def _guess(look: Snapshot, task: str) -> tuple[float, ...]:
     """Quantiles of the remaining time when all that's known is how long it has run (docs/model.md,
-    T5): at fraction f, age * f / (1 - f). As old again, at the median."""
+    T8): at fraction f, age * f / (1 - f). As old again, at the median."""
     started = look.tasks[task].started_at
     age = _GUESS_SECONDS
     if started is not None:
