@@ -8,6 +8,7 @@ from typing import Any
 from client.output import Table
 from client.progress_view import progress_line, progress_text
 from client.quantities import cores_text, duration_text, memory_text, percent_text
+from protocol.task import PRIORITY_MAX
 
 Json = Mapping[str, Any]
 
@@ -245,7 +246,7 @@ def plan_lines(plan: Json) -> list[str]:
         f"digest {plan['digest']}",
     ]
     for term in answer["objective"]:
-        level = f" (priority {term['level']})" if term.get("level") is not None else ""
+        level = "" if term.get("level") is None else _level(term["level"])
         lines.append(
             f"objective {term['name']}{level}: {term['value']:g}, "
             f"bound {term['bound']:g}, gap {term['gap']:.2%}"
@@ -271,6 +272,11 @@ def plan_lines(plan: Json) -> list[str]:
         lines.append(f"waits {unplaced['task']}: {reasons}")
         lines += map(_fix_line, unplaced["fixes"])
     return lines
+
+
+def _level(level: int) -> str:
+    """Where several queues have tasks, or room is held, a level is more than a priority."""
+    return f" ({'priority' if abs(level) <= PRIORITY_MAX else 'level'} {level})"
 
 
 def _fix_line(fix: Json) -> str:

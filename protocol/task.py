@@ -14,6 +14,7 @@ Argument = Annotated[str, Field(max_length=32768, pattern=r"^[^\x00]*$")]
 Label = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 
 REPLICAS_MAX = 16_384
+PRIORITY_MAX = 1_000_000
 RESTART_DELAY_MAX_SECONDS = 300.0
 
 
@@ -129,7 +130,7 @@ class TaskSpec(Form):
     env: Annotated[dict[EnvironmentName, EnvironmentValue], Field(max_length=256)] = {}
     working_dir: Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)] | None = None
     queue: Name = "default"
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    priority: Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
     replicas: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1
     min_replicas: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
     request: Request = Request()
