@@ -6,6 +6,7 @@ the last attempt alone is how long it takes (docs/model.md, D7). A failure for g
 success does: its room is free then. One that a person cancels would have gone on.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,6 @@ from protocol.task import Kind, TaskSpec
 
 ENDED = ("succeeded", "failed")
 """Outcomes by themselves."""
-_PAGE = 1_000
 
 
 async def begin(
@@ -105,12 +105,10 @@ async def read(session: AsyncSession, *, keep: int, now: datetime) -> list[Run]:
         .join(Task, Task.id == TaskRun.task_id)
         .order_by(TaskRun.started_at.desc(), TaskRun.task_id.desc())
         .limit(keep)
-        .execution_options(yield_per=_PAGE)
     )
-    runs: list[Run] = []
-    async for page in (await session.stream(query)).partitions():
-        runs += _runs(page, now)
-    return runs
+    # Not streamed: a server's cursor would stay open where the loop that reads is cancelled.
+    rows = (await session.execute(query)).all()
+    return await asyncio.to_thread(lambda: list(_runs(rows, now)))
 
 
 _COLUMNS = (
