@@ -8,7 +8,6 @@ from typing import Any
 from client.output import Table
 from client.progress_view import progress_line, progress_text
 from client.quantities import cores_text, duration_text, memory_text, percent_text
-from protocol.task import PRIORITY_MAX
 
 Json = Mapping[str, Any]
 
@@ -276,6 +275,8 @@ def plan_lines(plan: Json) -> list[str]:
 
 def _level(level: int) -> str:
     """Where several queues have tasks, or room is held, a level is more than a priority."""
+    from protocol.task import PRIORITY_MAX  # noqa: PLC0415 - --help needn't wait for its library
+
     return f" ({'priority' if abs(level) <= PRIORITY_MAX else 'level'} {level})"
 
 
