@@ -275,7 +275,7 @@ def plan_lines(plan: Json) -> list[str]:
 
 def _level(level: int) -> str:
     """Where several queues have tasks, or room is held, a level is more than a priority."""
-    from protocol.task import PRIORITY_MAX  # noqa: PLC0415 - --help needn't wait for its library
+    from protocol.task import PRIORITY_MAX  # here: --help needn't wait for what it loads
 
     return f" ({'priority' if abs(level) <= PRIORITY_MAX else 'level'} {level})"
 
