@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from itertools import product
 from math import gcd
 
+from protocol.task import PRIORITY_MAX
 from solver.eligibility import queue_need
 from solver.problem import Node, Queue, Request, Task
 from solver.shares.bands import Band, Shares, Standing, bands
 from solver.shares.entitlements import Tree, entitlements
 from solver.shares.history import faded_weights
 
-BAND_WIDTH = 10_000_000
+BAND_WIDTH = 10 * PRIORITY_MAX
 """More than priorities reach to either side: a level is its band times this, plus the priority."""
 SHARED = ("gpu_milli", "cpu_milli", "memory_mib", "disk_mib", "network_mbps")
 """What is shared out, whether a queue names it or not."""
@@ -244,12 +245,12 @@ def models_left(nodes: Sequence[Node], tasks: Sequence[Task], tree: Tree) -> dic
     waiting = sorted((t for t in tasks if not t.placed), key=lambda task: -task.priority)
     for task in placed:
         held = ways.needs(task)[0]
-        for queue, model in product(_chain(tree, task.queue), here):
+        for queue, model in product(tree.chain(task.queue), here):
             if (queue, model) in left:
                 left[queue, model] -= held[_dimension(model)]
     for task in waiting:
         gpus = queue_need(task.request, "gpu_milli")
-        chain = _chain(tree, task.queue)
+        chain = tree.chain(task.queue)
         limited = [key for key in product(chain, here) if key in left]
         if not gpus or not limited:
             continue
@@ -262,12 +263,3 @@ def models_left(nodes: Sequence[Node], tasks: Sequence[Task], tree: Tree) -> dic
             if model in models:
                 left[queue, model] -= gpus * task.replicas
     return allowed
-
-
-def _chain(tree: Tree, queue: str) -> list[str]:
-    chain: list[str] = []
-    at: str | None = queue
-    while at is not None and at in tree.queues:
-        chain.append(at)
-        at = tree.queues[at].parent
-    return chain

@@ -1,7 +1,8 @@
 """For whom a round holds room: the gangs that have waited before, where the time plan has them."""
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from app import log
@@ -27,7 +28,12 @@ class Holding:
     starts_in_seconds: Mapping[str, float]
     """By gang."""
     ends_in_seconds: Mapping[str, float]
-    """By waiting task whose duration is known, when it has ended in nine cases of ten."""
+    """By task whose duration is known, when it has ended in nine cases of ten."""
+
+    def may_be_used(self, waiting: Iterable[str]) -> bool:
+        """Whether any of these is gone before the last of the gangs starts."""
+        last = max(self.held.until_seconds.values())
+        return any(self.ends_in_seconds.get(task, math.inf) <= last for task in waiting)
 
 
 def blocked(look: Snapshot) -> set[str]:

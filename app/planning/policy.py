@@ -11,6 +11,7 @@ from app.db.tables import Booking
 from app.db.tables import Queue as QueueRow
 from app.deps import Context
 from app.queues import usage
+from app.queues.tree import Tree
 from protocol.task import TaskSpec
 from solver.problem import Queue
 
@@ -37,15 +38,6 @@ class Policy:
     bookings: Sequence[Booking] = ()
     """To come or under way."""
 
-    def chain(self, queue: str | None) -> set[str]:
-        """The queue and those above it."""
-        above = {one.id: one.parent for one in self.queues}
-        found: set[str] = set()
-        while queue is not None and queue not in found:
-            found.add(queue)
-            queue = above.get(queue)
-        return found
-
     def booked(self, node: str) -> str:
         """The value of the node's label."""
         return ",".join(sorted(b.name for b in self.bookings if node in b.nodes))
@@ -56,7 +48,7 @@ class Policy:
         It may if it's of the booking's queue or of one below, or ends before the window by its
         user's word, or may be told to leave and there is time for that.
         """
-        chain = self.chain(queue)
+        chain = Tree({one.id: one.parent for one in self.queues}).path(queue)
         gone_at: list[datetime] = []
         if spec.preemptible:
             gone_at.append(now + lead(spec.stop_seconds_max))

@@ -107,7 +107,7 @@ class Planner:
         if answered is None:
             return None
         done = await self._commit(trigger, snapshot, answered, holds)
-        if holds:
+        if holds and holds.may_be_used(snapshot.pending):
             done += await self._backfill(budget, holds)
         # A task that ran and waits again poses the same question anew: only an answer that changed
         # nothing is worth remembering.

@@ -42,13 +42,14 @@ class Tree:
             layer = [child for queue in layer for child in self.below.get(queue.id, ())]
         return found[::-1]
 
-    def sums(self, own: Mapping[str, int]) -> dict[str, int]:
-        """A queue's own quantity and those below it, added up."""
-        total = {queue: own.get(queue, 0) for queue in self.queues}
-        for queue in self.bottom_up():
-            if queue.parent in total:
-                total[queue.parent] += total[queue.id]
-        return total
+    def chain(self, queue: str) -> list[str]:
+        """The queue and those above it, as far as they are known."""
+        found: list[str] = []
+        at: str | None = queue
+        while at is not None and at in self.queues:
+            found.append(at)
+            at = self.queues[at].parent
+        return found
 
 
 def entitlements(
